@@ -1,0 +1,124 @@
+"""What a strategy is, and what it is given: `Strategy`, `LikelihoodStrategy`, `Denoiser`, `Kit`, `Request`.
+
+A strategy is a final frozen dataclass whose fields are its hyper-parameters. It never measures itself and imports no meter, metric,
+store or clock.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.values import AssetName, Budget, Card, Workload
+
+M = TypeVar("M", bound=nn.Module)
+
+Progress = Callable[[str, int, int], None]
+"""(what, images done, images in all): how a long `fit` tells of itself."""
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    """A `Progress` that nobody reads."""
+
+
+class Denoiser(nn.Module, ABC):
+    """The one network convention: the conditional mean E[x0 | x] under x = x0 + sigma * n, n standard normal."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x (B, C, H, W), sigma (B,) float64 noise standard deviation, labels (B,) or None -> x0 estimate (B, C, H, W)."""
+
+
+class Draws(Protocol):
+    """Random numbers of one request: a pure function of (image seed, index of the draw), whatever the batch or the shard."""
+
+    def normal(self, *shape: int) -> Tensor:
+        """The next standard normal draw (B, *shape), float32."""
+
+    def uniform(self, *shape: int) -> Tensor:
+        """The next uniform draw in [0, 1) (B, *shape), float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to sample: one image per seed. `shape` is (C, H, W) of the uint8 images; `labels` are (B,) integers."""
+
+    seeds: Tensor
+    labels: Tensor
+    shape: tuple[int, int, int]
+    device: torch.device
+    draws: Callable[[], Draws]
+
+    def __len__(self) -> int:
+        return int(self.seeds.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kit:
+    """What `fit` may use: data, budget, seed, and the assets that the strategy's card names.
+
+    `images` (N, C, H, W) uint8 and `labels` (N,) are the training split, on `device`.
+    """
+
+    workload: Workload
+    budget: Budget
+    images: Tensor
+    labels: Tensor
+    device: torch.device
+    seed: int
+    progress: Progress = silent
+    assets: Mapping[AssetName, Callable[[], nn.Module]] = field(default_factory=dict)
+
+    def denoiser(self) -> Denoiser:
+        """The shared base denoiser, frozen, in evaluation mode."""
+        asset = self._asset(AssetName.DENOISER)
+        assert isinstance(asset, Denoiser)
+        return asset
+
+    def autoencoder(self) -> nn.Module:
+        """The shared autoencoder (`encode`, `decode`), frozen, in evaluation mode."""
+        return self._asset(AssetName.AUTOENCODER)
+
+    def latent_denoiser(self) -> Denoiser:
+        """The shared denoiser of the autoencoder's latents, frozen, in evaluation mode."""
+        asset = self._asset(AssetName.LATENT_DENOISER)
+        assert isinstance(asset, Denoiser)
+        return asset
+
+    def noisy_classifier(self) -> nn.Module:
+        """The shared classifier of noised images, frozen, in evaluation mode: (x, sigma) -> logits."""
+        return self._asset(AssetName.NOISY_CLASSIFIER)
+
+    def _asset(self, name: AssetName) -> nn.Module:
+        if name not in self.assets:
+            raise UndeclaredAsset(f"the card does not name the asset '{name}'; add it to Card.assets")
+        return self.assets[name]()
+
+
+class UndeclaredAsset(Exception):
+    """A strategy asked for an asset that its card does not declare, which would make that asset look free."""
+
+
+class Strategy(ABC, Generic[M]):
+    """One efficiency strategy. Every subclass is a `@final` frozen dataclass."""
+
+    card: ClassVar[Card]
+
+    @abstractmethod
+    def fit(self, kit: Kit) -> M:
+        """Everything that happens before the first image: training, distillation, search. All of it is metered as training."""
+
+    @abstractmethod
+    def sample(self, model: M, request: Request) -> Tensor:
+        """Images uint8 (B, C, H, W) for the request's B seeds."""
+
+
+class LikelihoodStrategy(Strategy[M]):
+    """The only capability class: a strategy with a bound on, or an estimate of, the likelihood."""
+
+    @abstractmethod
+    def bits_per_dim(self, model: M, images: Tensor, request: Request) -> Tensor:
+        """Negative log-likelihood (B,) in bits per dimension of uint8 images (B, C, H, W); draws and labels from the request."""

@@ -1,0 +1,50 @@
+"""The common sampling loops. They draw all randomness from the request and hold no state but x."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bench.contract import Denoiser, Draws
+from bench.diffusion.gaussian import ddim_mean, posterior_mean
+
+Variance = Callable[[float, float], float]
+"""(high, low) -> variance of the noise added on the way from sigma `high` to sigma `low`."""
+
+
+def start(draws: Draws, shape: tuple[int, int, int], sigma: Tensor) -> Tensor:
+    """Noise (B, *shape) as the chain begins: a unit normal of the variance-preserving coordinates, times sqrt(1 + sigma^2)."""
+    return draws.normal(*shape) * float((1 + sigma**2) ** 0.5)
+
+
+def estimate(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor, clip: bool) -> Tensor:
+    """x0 (B, C, H, W) at one noise level for the whole batch, clipped to the pixel range [-1, 1] where asked."""
+    x0 = denoiser(x, torch.full((x.shape[0],), sigma, dtype=torch.float64, device=x.device), labels)
+    return x0.clamp(-1, 1) if clip else x0
+
+
+def ancestral(
+    denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, variance: Variance, clip: bool
+) -> Tensor:
+    """DDPM's reverse chain (arXiv 2006.11239, algorithm 2) over descending sigmas (S + 1,) that end in 0; no noise on the last step."""
+    grid = sigmas.tolist()
+    for high, low in zip(grid, grid[1:]):
+        x = posterior_mean(x, estimate(denoiser, x, high, labels, clip), high, low)
+        if low > 0:
+            x = x + variance(high, low) ** 0.5 * draws.normal(*x.shape[1:])
+    return x
+
+
+def ddim(
+    denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, eta: float = 0.0, clip: bool = False
+) -> Tensor:
+    """DDIM (arXiv 2010.02502, eq. 12) over descending sigmas (S + 1,) that end in 0; deterministic at eta = 0."""
+    grid = sigmas.tolist()
+    for high, low in zip(grid, grid[1:]):
+        x0 = estimate(denoiser, x, high, labels, clip)
+        if eta > 0 and low > 0:
+            noise = eta * low * (1 - (low / high) ** 2) ** 0.5 * draws.normal(*x.shape[1:])
+            x = ddim_mean(x, x0, high, low, eta) + noise
+        else:
+            x = ddim_mean(x, x0, high, low, 0.0)
+    return x

@@ -1,0 +1,141 @@
+"""Shared trained parts: trained once per workload and budget, cached by content as safetensors, priced."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from bench.contract import Kit
+from bench.data.datasets import DataSet
+from bench.harness.codehash import code_hash
+from bench.harness.store import dump, parse, write_atomic
+from bench.meters.energy import energy_meter
+from bench.meters.latency import synchronise
+from bench.meters.memory import peak_memory
+from bench.nets.ema import frozen
+from bench.training import recipes
+from bench.values import AssetName, Budget, Measure, TrainCost, UserError, digest, measured, missing
+
+FEATURE_CLASSIFIER = "feature_classifier"  # belongs to the metrics; no strategy can ask for it
+ASSET_SEED = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to build an untrained module and how to train it, from a kit that offers the assets in `needs`."""
+
+    build: Callable[[Kit], nn.Module]
+    fit: Callable[[Any, Kit, str], nn.Module]
+    needs: tuple[AssetName, ...] = ()
+
+
+RECIPES: dict[str, Recipe] = {
+    AssetName.DENOISER: Recipe(recipes.build_denoiser, recipes.fit_denoiser),
+    AssetName.AUTOENCODER: Recipe(recipes.build_autoencoder, recipes.fit_autoencoder),
+    AssetName.LATENT_DENOISER: Recipe(
+        recipes.build_latent_denoiser, recipes.fit_latent_denoiser, needs=(AssetName.AUTOENCODER,)
+    ),
+    AssetName.NOISY_CLASSIFIER: Recipe(recipes.build_noisy_classifier, recipes.fit_noisy_classifier),
+    FEATURE_CLASSIFIER: Recipe(recipes.build_feature_classifier, recipes.fit_feature_classifier),
+}
+
+
+def asset_id(name: str, data: DataSet, budget: Budget) -> str:
+    """What an asset's weights depend on: data, training budget, training code, and the assets it needs."""
+    needs = [asset_id(need, data, budget) for need in RECIPES[name].needs]
+    training = [budget.train_images, budget.train_batch, budget.width, ASSET_SEED]
+    return digest([str(name), data.hash, training, code_hash("bench.training.recipes"), needs])
+
+
+@dataclass(frozen=True)
+class Asset:
+    module: nn.Module
+    cost: TrainCost
+
+
+class Assets:
+    """Load-or-train access to the assets of one workload and budget."""
+
+    def __init__(self, folder: Path, data: DataSet, kit: Kit) -> None:
+        self._folder, self._data, self._kit = folder, data, kit
+        self._loaded: dict[str, Asset] = {}
+
+    def get(self, name: str) -> Asset:
+        """The asset, from memory, from disk, or trained now. An unreadable checkpoint is a `UserError`."""
+        if name not in self._loaded:
+            folder = self._folder / asset_id(name, self._data, self._kit.budget)
+            kit = self.kit_with(RECIPES[name].needs)
+            self._loaded[name] = _load(name, folder, kit) if (folder / "asset.json").is_file() else _train(name, folder, kit)
+        return self._loaded[name]
+
+    def kit_with(self, names: tuple[AssetName, ...], seed: int = ASSET_SEED) -> Kit:
+        """The base kit offering these assets and no others."""
+        offered = {name: lambda name=name: self.get(name).module for name in names}
+        fields = {key: getattr(self._kit, key) for key in ("workload", "budget", "images", "labels", "device", "progress")}
+        return Kit(**fields, seed=seed, assets=offered)
+
+    def closure(self, names: tuple[AssetName, ...]) -> tuple[str, ...]:
+        """The assets and all that they need, each once: what their user inherits the cost of."""
+        found: dict[str, None] = {}
+        for name in names:
+            found.update(dict.fromkeys((*self.closure(RECIPES[name].needs), str(name))))
+        return tuple(found)
+
+
+def priced(run: Callable[[Kit], nn.Module], kit: Kit) -> Asset:
+    """Run a training and price it: images, device time, energy, memory."""
+    seen = 0
+
+    def count(what: str, done: int, total: int) -> None:
+        nonlocal seen, before
+        seen += max(0, done - before) if done >= before else done
+        before = done
+        kit.progress(what, done, total)
+
+    before = 0
+    counting = Kit(**{**vars(kit), "progress": count})
+    with energy_meter(kit.device) as energy, peak_memory(kit.device) as peak:
+        begin = time.perf_counter()
+        module = run(counting)
+        synchronise(kit.device)
+        seconds = time.perf_counter() - begin
+    cost = TrainCost(
+        images_seen=measured(seen, method="counted"),
+        device_s=measured(seconds),
+        gpu_days=gpu_days(seconds, kit.device),
+        peak_bytes=peak.measure,
+        energy=energy.energy,
+    )
+    return Asset(module, cost)
+
+
+def gpu_days(seconds: float, device: torch.device) -> Measure:
+    if device.type != "cuda":
+        return missing("not applicable: trained on a CPU, see device seconds")
+    return measured(seconds / 86_400)
+
+
+def _train(name: str, folder: Path, kit: Kit) -> Asset:
+    recipe = RECIPES[name]
+    asset = priced(lambda k: recipe.fit(recipe.build(k), k, f"asset {name}"), kit)
+    state = {key: value.contiguous().cpu() for key, value in asset.module.state_dict().items()}
+    write_atomic(folder / "model.safetensors", save(state))
+    write_atomic(folder / "asset.json", dump(TrainCost, asset.cost))
+    return asset
+
+
+def _load(name: str, folder: Path, kit: Kit) -> Asset:
+    cost = parse(TrainCost, folder / "asset.json")
+    module = RECIPES[name].build(kit)
+    path = folder / "model.safetensors"
+    try:
+        module.load_state_dict(load_file(path, device=str(kit.device)))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"unreadable checkpoint {path}: {str(error).splitlines()[0]}; delete its folder to train it again") from error
+    return Asset(frozen(module), cost)

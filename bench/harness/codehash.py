@@ -1,0 +1,74 @@
+"""A hash of the code behind a cell: the syntax trees, without comments and docstrings, of a module and of the project modules it imports.
+
+Static: nothing is imported. `bench.values` and `bench.registry` hold no arithmetic and are left out, so that bookkeeping reruns nothing.
+"""
+
+import ast
+import hashlib
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+PROJECT = ("bench", "strategies")
+BOOKKEEPING = {"bench.values", "bench.registry"}
+ALWAYS = ("bench.diffusion.noise", "bench.data.datasets")  # shape every cell, though strategies do not import them
+
+
+def code_hash(*modules: str | Path) -> str:
+    """First 16 hex digits over the transitive closure of the modules (dotted names, or files of plug-ins)."""
+    found: dict[str, Path] = {}
+    for module in (*modules, *ALWAYS):
+        path = module if isinstance(module, Path) else source_of(module)
+        assert path is not None, f"no source for {module}"
+        _collect(path.stem if isinstance(module, Path) else module, path, found)
+    content = hashlib.sha256()
+    for name in sorted(found):
+        content.update(f"{name}\n{_stripped(found[name])}\n".encode())
+    return content.hexdigest()[:16]
+
+
+def source_of(module: str) -> Path | None:
+    """The file of a project module, or None for a package without code, a name inside a module, or foreign code."""
+    if module.split(".")[0] not in PROJECT:
+        return None
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+def _collect(name: str, path: Path, found: dict[str, Path]) -> None:
+    if name in found or name in BOOKKEEPING:
+        return
+    found[name] = path
+    for imported in _imports(path):
+        source = source_of(imported)
+        if source is not None:
+            _collect(imported, source, found)
+
+
+@lru_cache(maxsize=None)
+def _imports(path: Path) -> tuple[str, ...]:
+    names: list[str] = []
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(name for name in names if name.split(".")[0] in PROJECT)
+
+
+@lru_cache(maxsize=None)
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=None)
+def _stripped(path: Path) -> str:
+    """The dump of a module's tree without docstrings; comments are not in a tree."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)

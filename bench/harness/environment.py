@@ -1,0 +1,68 @@
+"""What a record says of the machine and the software that made it."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "diffusers", "torch-fidelity", "codecarbon", "fvcore", "numpy")
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device asked for, or CUDA where there is one, or the CPU."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def device_name(device: torch.device) -> str:
+    """`NVIDIA H100 80GB HBM3`, or `CPU AMD EPYC, 2 cores`: ranks in time and energy never mix two of them."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU {_processor()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+
+
+def host() -> str:
+    """A hash of the host's name: tells machines apart without naming them."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def system() -> str:
+    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+@lru_cache(maxsize=1)
+def git_revision() -> str | None:
+    """The commit, with `+` where files were changed; None outside a checkout."""
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    root = Path(__file__).parent
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,61 @@
+"""Counting network evaluations from outside, by forward hooks on a model's networks."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+def networks(model: nn.Module) -> dict[str, nn.Module]:
+    """The model's top-level children that have parameters, by name; a denoiser's wrapper counts through its child."""
+    return {name: child for name, child in model.named_children() if any(True for _ in child.parameters())}
+
+
+@dataclass
+class Calls:
+    """Rows evaluated per network, and the distinct noise levels that the first row of each call was at.
+
+    Levels are collected only where asked, as reading them waits for the device.
+    """
+
+    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    levels: dict[str, set[float]] = field(default_factory=lambda: defaultdict(set))
+
+    def per_image(self, images: int) -> dict[str, float]:
+        return {name: rows / images for name, rows in sorted(self.rows.items())}
+
+    def steps(self) -> int:
+        """Sampler iterations: distinct noise levels over all networks that are told one; where none is, the calls themselves."""
+        told = sum(len(levels) for levels in self.levels.values())
+        return told or sum(self.calls.values())
+
+
+@contextmanager
+def counted(model: nn.Module, *, with_levels: bool = False) -> Iterator[Calls]:
+    """Count every call of the model's networks inside the block."""
+    calls, handles = Calls(), []
+
+    def hook_for(name: str):  # type: ignore[no-untyped-def]
+        def hook(_module: nn.Module, args: tuple[object, ...], _output: object) -> None:
+            rows = args[0]
+            assert isinstance(rows, Tensor)
+            calls.rows[name] += rows.shape[0]
+            calls.calls[name] += 1
+            level = args[1] if len(args) > 1 else None
+            if with_levels and isinstance(level, Tensor) and level.ndim == 1 and level.shape[0] == rows.shape[0]:
+                calls.levels[name].add(float(level[0]))
+
+        return hook
+
+    for name, network in networks(model).items():
+        handles.append(network.register_forward_hook(hook_for(name)))
+    try:
+        with torch.no_grad():
+            yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,285 @@
+"""The values that travel between layers and onto disk. Standard library only; frozen, keyword-only, units in the names.
+
+A number that was not measured is a `Measure` without value but with a reason: an empty cell does not exist.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Params = dict[str, int | float | str | bool | None]
+
+
+class UserError(Exception):
+    """A fault of the input, told in one line; the command line turns it into exit code 2."""
+
+
+class Status(StrEnum):
+    OK = "ok"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out of memory"
+    KILLED = "killed"
+    SKIPPED = "skipped"
+
+
+class AssetName(StrEnum):
+    """Shared trained parts, priced once and charged to each user as inherited cost."""
+
+    DENOISER = "denoiser"
+    AUTOENCODER = "autoencoder"
+    LATENT_DENOISER = "latent_denoiser"
+    NOISY_CLASSIFIER = "noisy_classifier"
+
+
+class Heading(StrEnum):
+    """The headings of the survey's taxonomy: five of design (EDS), five of process (EPS); and our own controls."""
+
+    GUIDANCE = "eds.guidance"
+    STATE_SPACE = "eds.state_space"
+    SCORE_SDE = "eds.score_sde"
+    PYRAMIDAL = "eds.pyramidal"
+    REPRESENTATION = "eds.representation"
+    TRAINING = "eps.training"
+    NOISE = "eps.noise"
+    MIXING = "eps.mixing"
+    SCHEDULING = "eps.scheduling"
+    RETRIEVAL = "eps.retrieval"
+    CONTROL = "control"
+
+
+class EnergySource(StrEnum):
+    """Where a figure of energy comes from, best first."""
+
+    NVML_COUNTER = "nvml_counter"
+    NVML_POWER = "nvml_power"
+    RAPL = "rapl"
+    ESTIMATED_LOAD = "estimated_load"
+    CONSTANT = "constant"
+
+
+class Relation(StrEnum):
+    AT_MOST = "<="
+    AT_LEAST = ">="
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One number with its interval and method, or the reason why there is none."""
+
+    value: float | None = None
+    reason: str | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (not self.reason):
+            raise ValueError(f"a measure has a value or a reason, and not both: {self.value!r}, {self.reason!r}")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"a measured value is finite, not {self.value!r}")
+
+
+def measured(value: float, *, n: int | None = None, method: str | None = None) -> Measure:
+    """A measure of a finite number; not finite is told as a reason, never as a number."""
+    if not math.isfinite(value):
+        return missing(f"failed: the value is {value}")
+    return Measure(value=float(value), n=n, method=method)
+
+
+def missing(reason: str) -> Measure:
+    return Measure(reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate:
+    """The task of drawing images from the data distribution, given a class label."""
+
+    kind: Literal["generate"] = "generate"
+
+
+Task = Generate  # a union once a second task arrives; matched with `match`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A paper's claim as a predicate: metric(params) relation factor * metric(baseline with baseline_params)."""
+
+    text: str
+    metric: str
+    params: Params
+    relation: Relation
+    factor: float
+    baseline: str
+    baseline_params: Params
+    figure: str
+    source: str
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a strategy says of itself. Nothing here is a measurement of ours.
+
+    `sampling_fields` names the hyper-parameters that `fit` never reads, so that one fitted model serves their whole sweep.
+    `no_likelihood` is the reason for an empty NLL cell; `None` for a `LikelihoodStrategy`.
+    """
+
+    title: str
+    paper: str
+    year: int
+    arxiv: str | None
+    heading: Heading
+    rows: tuple[str, ...]
+    saves: str
+    tasks: tuple[Task, ...] = (Generate(),)
+    assets: tuple[AssetName, ...] = ()
+    sampling_fields: tuple[str, ...] = ()
+    sweep: tuple[Params, ...] = ({},)
+    no_likelihood: str | None = None
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A data set as a task. `version` rises when its meaning changes. `shape` is (C, H, W) of the uint8 images."""
+
+    dataset: str
+    shape: tuple[int, int, int]
+    n_classes: int
+    task: Task = field(default_factory=Generate)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What every strategy of a suite gets alike. Training length is in images seen; `width` sizes the shared networks."""
+
+    train_images: int
+    train_batch: int = 128
+    width: int = 32
+    n_samples: int = 1024
+    batch_size: int = 256
+    nll_images: int = 256
+    timing_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One run. Its `id` hashes everything that could change its numbers, the device and the clock apart.
+
+    `params` holds every hyper-parameter; `shown` those that the suite or the card's sweep chose, for people to read.
+    """
+
+    strategy: str
+    params: Params
+    shown: Params
+    workload: Workload
+    budget: Budget
+    extractors: tuple[str, ...]
+    seed: int
+    code_hash: str
+    asset_ids: dict[str, str]
+    reference_hash: str
+    protocol: int
+
+    @property
+    def id(self) -> str:
+        identity = dataclasses.asdict(self)
+        del identity["shown"]
+        return digest(identity)
+
+    @property
+    def label(self) -> str:
+        """How a person tells the cell: name, chosen parameters, seed."""
+        return f"{configuration(self.strategy, self.shown)} seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    kwh: Measure
+    co2_kg: Measure
+    source: EnergySource | None
+    carbon_g_per_kwh: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainCost:
+    """Cost of one `fit` or one asset. `gpu_days` is device-seconds / 86400 on a GPU, absent on a CPU."""
+
+    images_seen: Measure
+    device_s: Measure
+    gpu_days: Measure
+    peak_bytes: Measure
+    energy: Energy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCost:
+    """Cost of sampling. `flops_per_image` counts 2 per multiply-add over the whole trajectory and all networks."""
+
+    steps: Measure
+    nfe_per_image: Measure
+    calls_per_image: dict[str, float]
+    flops_per_image: Measure
+    params: Measure
+    buffer_bytes: Measure
+    latency_p50_s: Measure
+    latency_p95_s: Measure
+    images_per_s: Measure
+    best_batch: Measure
+    peak_bytes: Measure
+    energy: Energy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where and with what a record was made. Versions by package name; `device` is the name that ranks are kept apart by."""
+
+    device: str
+    host: str
+    system: str
+    versions: dict[str, str]
+    git: str | None
+    started: str
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One cell's outcome: everything that reports read."""
+
+    cell: Cell
+    card: Card
+    status: Status
+    reason: str | None
+    train: TrainCost | None
+    inherited: dict[str, TrainCost]
+    sample: SampleCost | None
+    scores: dict[str, Measure]
+    provenance: Provenance
+    samples_png: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.status is not Status.OK and not self.reason:
+            raise ValueError(f"a record with status {self.status} needs a reason")
+
+
+def configuration(strategy: str, params: Params) -> str:
+    """`eds.representation.ddim[steps=50]`."""
+    inside = ", ".join(f"{k}={v}" for k, v in sorted(params.items()))
+    return f"{strategy}[{inside}]" if inside else strategy
+
+
+def digest(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

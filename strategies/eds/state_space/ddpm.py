@@ -1,0 +1,76 @@
+"""Ancestral sampling of a discrete-time Gaussian diffusion: the baseline of everything here.
+
+Paper: Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models", arXiv 2006.11239.
+Saves: nothing; it sets the price that the others are compared with.
+Differs: fewer than 1000 steps use the respaced chain, whose variances follow from the kept steps.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
+from bench.data.images import padded, to_model, to_uint8
+from bench.diffusion.gaussian import forward_variance, posterior_variance
+from bench.diffusion.likelihood import bits_per_dim, gaussian_bound
+from bench.diffusion.loops import ancestral, start
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.registry import register
+from bench.values import AssetName, Card, Heading
+
+
+class ReverseVariance(StrEnum):
+    """Section 3.2: beta, optimal for unit-normal data, or beta tilde, optimal for a single point."""
+
+    LARGE = "large"
+    SMALL = "small"
+
+
+VARIANCES = {ReverseVariance.LARGE: forward_variance, ReverseVariance.SMALL: posterior_variance}
+
+
+@register
+@final
+@dataclass(frozen=True, kw_only=True)
+class DDPM(LikelihoodStrategy[Denoiser]):
+    """`steps` of T = 1000 (section 4); `variance` (section 3.2, small is the better of the two at few steps); `clip` of x0 to [-1, 1]."""
+
+    steps: int = 250
+    variance: ReverseVariance = ReverseVariance.SMALL
+    clip: bool = True
+
+    card: ClassVar[Card] = Card(
+        title="DDPM",
+        paper="Denoising Diffusion Probabilistic Models",
+        year=2020,
+        arxiv="2006.11239",
+        heading=Heading.STATE_SPACE,
+        rows=("I-08", "I-28"),
+        saves="nothing: the baseline",
+        assets=(AssetName.DENOISER,),
+        sampling_fields=("steps", "variance", "clip"),
+        sweep=({"steps": 10}, {"steps": 50}, {"steps": 250}),
+    )
+
+    def __post_init__(self) -> None:
+        uniform_times(self.steps)
+
+    def fit(self, kit: Kit) -> Denoiser:
+        return kit.denoiser()
+
+    def sample(self, model: Denoiser, request: Request) -> Tensor:
+        draws, sigmas = request.draws(), self.sigmas()
+        x = start(draws, padded(request.shape), sigmas[0])
+        variance = VARIANCES[self.variance]
+        return to_uint8(ancestral(model, x, sigmas, request.labels, draws, variance, self.clip), request.shape)
+
+    def bits_per_dim(self, model: Denoiser, images: Tensor, request: Request) -> Tensor:
+        nats = gaussian_bound(
+            model, to_model(images), self.sigmas(), request.labels, request.draws(), VARIANCES[self.variance], self.clip
+        )
+        return bits_per_dim(nats, request.shape)
+
+    def sigmas(self) -> Tensor:
+        return sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
