@@ -1,13 +1,12 @@
 """The strict registry of strategies, and their discovery: built-ins by path, entry points, plug-in files."""
 
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from bench.contract import Strategy
+from bench.hints import near
 from bench.values import Card, Params, UserError
 
 ENTRY_POINTS = "bench.strategies"
@@ -80,18 +80,6 @@ class Registry:
 
 REGISTRY = Registry()
 register = REGISTRY.register
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the choice where nothing is near."""
-    names = sorted(known)
-    tails = {n.rsplit(".", 1)[-1]: n for n in names}
-    close = difflib.get_close_matches(word, names, n=3) or [
-        tails[t] for t in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=3)
-    ]
-    if close:
-        return "; did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
-    return f"; known: {', '.join(names)}" if 0 < len(names) <= 20 else ""
 
 
 def explain(error: ValidationError) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.registry import near
+from bench.hints import near
 from bench.values import UserError
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")

@@ -1,6 +1,6 @@
 """A hash of the code behind a cell: the syntax trees, without comments and docstrings, of a module and of the project modules it imports.
 
-Static: nothing is imported. `bench.values` and `bench.registry` hold no arithmetic and are left out, so that bookkeeping reruns nothing.
+Static: nothing is imported. `bench.values`, `bench.registry` and `bench.hints` hold no arithmetic and are left out, so that bookkeeping reruns nothing.
 """
 
 import ast
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PROJECT = ("bench", "strategies")
-BOOKKEEPING = {"bench.values", "bench.registry"}
+BOOKKEEPING = {"bench.values", "bench.registry", "bench.hints"}
 ALWAYS = ("bench.diffusion.noise", "bench.data.datasets")  # shape every cell, though strategies do not import them
 
 

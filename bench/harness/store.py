@@ -105,3 +105,9 @@ def slug(text: str) -> str:
 def stores(root: Path, suite: str) -> list[Store]:
     """The suite's stores under a root, one a device, those with records."""
     return [Store(path.parent) for path in sorted((root / suite).glob("*/records")) if any(path.glob("*.json"))]
+
+
+def published_strategies(root: Path) -> set[str]:
+    """Names of strategies with an OK record among the published ones, `<root>/<suite>/<device>/records`."""
+    records = (read_record(path) for path in sorted(root.glob("*/*/records/*.json")))
+    return {record.cell.strategy for record in records if record.status is Status.OK}

@@ -1,0 +1,120 @@
+"""From a suite to its cells. Loads data and strategies, trains nothing."""
+
+import hashlib
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from bench.data.datasets import DataSet, DataSource, load
+from bench.harness.assets import FEATURE_CLASSIFIER, RECIPES, asset_id
+from bench.harness.codehash import code_hash
+from bench.harness.suite import OWN, Suite
+from bench.metrics.features import EFFICIENTNET, EFFICIENTNET_SIDE, INCEPTION, INCEPTION_FILE
+from bench.registry import BUILT_IN, Registry
+from bench.values import AssetName, Card, Cell, Params, UserError, Workload, digest
+
+PROTOCOL = 1  # rises when the meaning of any measured number changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user says beside the suite."""
+
+    data: DataSource = DataSource()
+    plugins: tuple[Path, ...] = ()
+    only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    inception_weights: Path | None = None
+
+
+def plan(suite: Suite, registry: Registry, options: Options) -> list[Cell]:
+    """Every cell of the suite, those that share assets and fitted models side by side."""
+    data = load(suite.dataset, options.data)
+    workload = Workload(dataset=suite.dataset, shape=data.shape, n_classes=data.n_classes)
+    reference = reference_hash(suite, data, options)
+    cells = [
+        Cell(
+            strategy=name,
+            params=complete(registry, name, overrides),
+            shown=overrides,
+            workload=workload,
+            budget=suite.budget,
+            extractors=suite.extractors,
+            seed=seed,
+            code_hash=strategy_hash(registry, name),
+            asset_ids=_asset_ids(registry.get(name).card, data, suite),
+            reference_hash=reference,
+            protocol=PROTOCOL,
+        )
+        for name, sweep in chosen(suite, registry, options).items()
+        for seed in options.seeds or suite.seeds
+        for overrides in sweep
+    ]
+    unique = {cell.id: cell for cell in cells}
+    return sorted(unique.values(), key=lambda cell: (len(cell.asset_ids), cell.strategy, cell.seed))
+
+
+def chosen(suite: Suite, registry: Registry, options: Options) -> dict[str, tuple[Params, ...]]:
+    """Strategies with their sweeps: the suite's, plus plug-ins; narrowed by `only`, which may also name others."""
+    table = {name: registry.get(name).card.sweep for name in registry} if suite.strategies is None else dict(suite.strategies)
+    for path in options.plugins:
+        name = f"user.{path.stem}"
+        table.setdefault(name, registry.get(name).card.sweep)
+    if options.only:
+        table = {name: table.get(name, registry.get(name).card.sweep) for name in options.only}
+    for name in table:
+        registry.get(name)
+    return {name: tuple(sweep)[: suite.sweep_limit] for name, sweep in table.items()}
+
+
+def complete(registry: Registry, name: str, overrides: Params) -> Params:
+    """All hyper-parameters of a configuration as plain values; refuses what the strategy refuses."""
+    strategy = registry.build(name, overrides)
+    plain: Params = TypeAdapter(type(strategy)).dump_python(strategy, mode="json")
+    return plain
+
+
+def strategy_hash(registry: Registry, name: str) -> str:
+    cls: type[Any] = registry.get(name)
+    if cls.__module__.startswith(f"{BUILT_IN}."):
+        return code_hash(cls.__module__)
+    source = inspect.getsourcefile(cls) or sys.modules[cls.__module__].__file__
+    assert source is not None
+    return code_hash(Path(source))
+
+
+def reference_hash(suite: Suite, data: DataSet, options: Options) -> str:
+    """Hash of what quality is measured against: the reference images and each extractor's weights and resizing."""
+    parts = {name: _extractor_identity(name, suite, data, options) for name in suite.extractors}
+    return digest([data.hash, parts])
+
+
+def _extractor_identity(name: str, suite: Suite, data: DataSet, options: Options) -> str:
+    match name:
+        case str() if name == OWN:
+            return asset_id(FEATURE_CLASSIFIER, data, suite.budget)
+        case str() if name == EFFICIENTNET:
+            return f"{name}-{EFFICIENTNET_SIDE}"
+        case str() if name == INCEPTION:
+            path = options.inception_weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "absent"
+        case _:
+            raise UserError(f"unknown extractor '{name}'; known: {INCEPTION}, {EFFICIENTNET}, {OWN}")
+
+
+def _asset_ids(card: Card, data: DataSet, suite: Suite) -> dict[str, str]:
+    names = dict.fromkeys(n for asset in card.assets for n in (*RECIPES[asset].needs, asset))
+    return {str(AssetName(name)): asset_id(name, data, suite.budget) for name in names}
+
+
+def asset_names(cells: list[Cell]) -> list[str]:
+    """The assets that these cells need, each once, needed ones first."""
+    wanted = {name for cell in cells for name in cell.asset_ids}
+    if any(OWN in cell.extractors for cell in cells):
+        wanted.add(FEATURE_CLASSIFIER)
+    return [name for name in RECIPES if name in wanted]

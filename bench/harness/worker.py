@@ -1,0 +1,175 @@
+"""The worker process: takes jobs from a pipe, answers with progress and one outcome each. One per device, reused between cells."""
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from bench.contract import Kit, Strategy
+from bench.data.datasets import load
+from bench.harness.assets import Assets
+from bench.harness.execute import Bench, provenance
+from bench.harness.plan import Options
+from bench.harness.quality import Judge
+from bench.harness.store import Store
+from bench.registry import discover
+from bench.values import Cell, Record, Status, UserError
+
+LAST_LINES = 3
+TICK_S = 0.1  # between two progress messages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a worker needs to know once."""
+
+    device: str
+    options: Options
+    assets: Path
+    store: Path
+
+
+@dataclass(frozen=True)
+class AssetJob:
+    """Train or load an asset for the workload of this cell."""
+
+    name: str
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class CellJob:
+    cell: Cell
+
+
+Job = AssetJob | CellJob
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Progress within a job, in images."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job's end. A cell's record is on disk by now."""
+
+    status: Status
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The input is at fault; the whole run ends with this line."""
+
+    message: str
+
+
+Message = Tick | Done | Refused
+
+
+def serve(pipe: Connection, setup: Setup) -> None:
+    """The worker's main function: loop until the pipe closes. Dies with its parent."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    device = torch.device(setup.device)
+    registry = discover(setup.options.plugins)
+    benches: dict[str, tuple[Assets, Bench]] = {}
+    report = _throttled(pipe)
+    store = Store(setup.store)
+    while True:
+        try:
+            job: Job | None = pipe.recv()
+        except EOFError:
+            return
+        if job is None:
+            return
+        started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+        try:
+            assets, bench = _bench_for(job.cell, setup, device, report, benches)
+            if isinstance(job, AssetJob):
+                assets.get(job.name)
+            else:
+                store.write(bench.run(job.cell, registry.build(job.cell.strategy, job.cell.params), store))
+            pipe.send(Done(Status.OK))
+        except UserError as error:
+            pipe.send(Refused(str(error)))
+        except Exception as error:  # whatever a strategy raises becomes its cell's record
+            status, reason = classify(error)
+            if isinstance(job, CellJob):
+                card = registry.get(job.cell.strategy).card
+                made = provenance(device, started, time.perf_counter() - begin)
+                store.write(failed(job.cell, card, status, reason, made))
+            pipe.send(Done(status, reason))
+
+
+def failed(cell: Cell, card, status: Status, reason: str, made) -> Record:  # type: ignore[no-untyped-def]
+    """A record without numbers: every cell has one, with its reason."""
+    return Record(
+        cell=cell, card=card, status=status, reason=reason, train=None, inherited={}, sample=None, scores={}, provenance=made
+    )
+
+
+def classify(error: Exception) -> tuple[Status, str]:
+    """Status and one line of reason: the message and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-LAST_LINES:]))
+    reason = f"{type(error).__name__}: {str(error).strip() or 'no message'} ({where})".replace("\n", " ")
+    memory = isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+    return (Status.OUT_OF_MEMORY if memory else Status.FAILED), reason
+
+
+def _bench_for(
+    cell: Cell,
+    setup: Setup,
+    device: torch.device,
+    report: Callable[[str, int, int], None],
+    benches: dict[str, tuple[Assets, Bench]],
+) -> tuple[Assets, Bench]:
+    key = f"{cell.workload}{cell.budget}"
+    if key not in benches:
+        data = load(cell.workload.dataset, setup.options.data)
+        kit = Kit(
+            workload=cell.workload,
+            budget=cell.budget,
+            images=data.train_images.to(device),
+            labels=data.train_labels.to(device),
+            device=device,
+            seed=0,
+            progress=report,
+        )
+        assets = Assets(setup.assets, data, kit)
+        judge = Judge(data, cell.budget, assets, device, setup.options.inception_weights, setup.options.data.download)
+        benches[key] = assets, Bench(data, assets, judge, device, report)
+    return benches[key]
+
+
+def _throttled(pipe: Connection) -> Callable[[str, int, int], None]:
+    last = 0.0
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done >= total or now - last >= TICK_S:
+            last = now
+            pipe.send(Tick(what, done, total))
+
+    return report
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,75 @@
+"""The papers' claims against our records: reproduced, not reproduced, or inconclusive, and why."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bench.report.frame import cost, quality_key, score
+from bench.values import Claim, Params, Record, Relation, Status
+
+
+class Verdict(StrEnum):
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """One claim with our figures: (ours, the baseline's) for every seed that both sides have."""
+
+    strategy: str
+    claim: Claim
+    metric: str
+    pairs: tuple[tuple[float, float], ...]
+    verdict: Verdict
+    why: str
+
+
+def audit(records: list[Record]) -> list[Audit]:
+    """Every claim on the cards of these records."""
+    cards = {r.cell.strategy: r.card for r in records}
+    return [_audit(name, claim, records) for name in sorted(cards) for claim in cards[name].claims]
+
+
+def _audit(strategy: str, claim: Claim, records: list[Record]) -> Audit:
+    metric = quality_key(records) if claim.metric == "fd" else claim.metric
+    ours = _by_seed(records, strategy, claim.params, metric)
+    theirs = _by_seed(records, claim.baseline, claim.baseline_params, metric)
+    pairs = tuple((ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys()))
+    verdict, why = judge(pairs, claim)
+    return Audit(strategy=strategy, claim=claim, metric=metric, pairs=pairs, verdict=verdict, why=why)
+
+
+def judge(pairs: tuple[tuple[float, float], ...], claim: Claim) -> tuple[Verdict, str]:
+    """The predicate must hold, or fail, for every seed; anything else is inconclusive."""
+    if not pairs:
+        return Verdict.INCONCLUSIVE, "no pair of records with the configurations of the claim"
+    held = [holds(a, b, claim) for a, b in pairs]
+    seeds = f"{sum(held)} of {len(held)} seeds"
+    if all(held):
+        return Verdict.REPRODUCED, seeds
+    return (Verdict.INCONCLUSIVE if any(held) else Verdict.NOT_REPRODUCED), seeds
+
+
+def holds(ours: float, baseline: float, claim: Claim) -> bool:
+    match claim.relation:
+        case Relation.AT_MOST:
+            return ours <= claim.factor * baseline
+        case Relation.AT_LEAST:
+            return ours >= claim.factor * baseline
+
+
+def _by_seed(records: list[Record], strategy: str, params: Params, metric: str) -> dict[tuple[str, int], float]:
+    """Values by (device, seed) of the configuration that the suite chose with these parameters."""
+    found = {}
+    for r in records:
+        if r.status is Status.OK and r.cell.strategy == strategy and _matches(params, r.cell.params):
+            get = score(metric) if metric in r.scores else cost(metric)
+            value = get(r).value if metric in r.scores or hasattr(r.sample, metric) else None
+            if value is not None:
+                found[r.provenance.device, r.cell.seed] = value
+    return found
+
+
+def _matches(wanted: Params, params: Params) -> bool:
+    return all(params.get(key) == value for key, value in wanted.items())

@@ -1,0 +1,172 @@
+"""From records to pandas: one row per configuration and device, seeds averaged, and beside every value its reason where it is empty."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.values import Measure, Record, Status, configuration, measured, missing
+
+Getter = Callable[[Record], Measure]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the leaderboard: how to get it, how to print it."""
+
+    key: str
+    title: str
+    get: Getter
+    digits: int = 3
+
+
+@dataclass(frozen=True)
+class Board:
+    """`values` and `reasons` have one row per configuration and the same columns; `info` says what each row is."""
+
+    info: pd.DataFrame
+    values: pd.DataFrame
+    reasons: pd.DataFrame
+    columns: tuple[Column, ...]
+
+    def text(self) -> pd.DataFrame:
+        """Every cell as a person reads it: the number, or the reason."""
+        shown = pd.DataFrame(index=self.values.index)
+        for column in self.columns:
+            cells = zip(self.values[column.key], self.reasons[column.key])
+            shown[column.title] = [number(v, column.digits) if pd.notna(v) else str(r) for v, r in cells]
+        return shown
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Significant digits, thousands separated, no exponent between 1e-3 and 1e6."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        text = f"{value:,.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+        return text if "e" not in text else f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def quality_key(records: Iterable[Record]) -> str:
+    """The measure that ranks: FID where some record has it, else the Frechet distance on the data set's own classifier."""
+    found = list(records)
+    if any(r.scores.get("fid", missing("-")).value is not None for r in found):
+        return "fid"
+    return next((f"fd_{r.cell.workload.dataset}" for r in found), "fid")
+
+
+def score(key: str) -> Getter:
+    return lambda r: r.scores.get(key, missing("not in this suite"))
+
+
+def scaled(get: Getter, factor: float) -> Getter:
+    def scaled_get(record: Record) -> Measure:
+        m = get(record)
+        return m if m.value is None else measured(m.value * factor, n=m.n, method=m.method)
+
+    return scaled_get
+
+
+def cost(name: str, factor: float = 1.0) -> Getter:
+    """A field of the sampling cost."""
+    return scaled(lambda r: getattr(r.sample, name), factor)
+
+
+def energy_per_thousand(field: str, factor: float) -> Getter:
+    """kWh or kg of the sampling run, per 1000 images, times factor."""
+    return lambda r: scaled(lambda q: getattr(q.sample.energy, field), factor * 1000 / r.cell.budget.n_samples)(r)  # type: ignore[union-attr]
+
+
+def trained(factor: float) -> Getter:
+    """Device time of training, own and inherited together."""
+
+    def total(record: Record) -> Measure:
+        parts = [record.train, *record.inherited.values()]
+        return measured(sum((c.device_s.value or 0.0) for c in parts if c is not None) * factor)
+
+    return total
+
+
+def gpu_days(record: Record) -> Measure:
+    """GPU-days of training, own and inherited; absent as soon as one part was not trained on a GPU."""
+    parts = [c.gpu_days for c in (record.train, *record.inherited.values()) if c is not None]
+    empty = next((m for m in parts if m.value is None), None)
+    return empty or measured(sum(m.value or 0.0 for m in parts))
+
+
+def columns(records: list[Record]) -> tuple[Column, ...]:
+    """The leaderboard's columns for these records: quality on every extractor they name, then cost."""
+    keys = sorted({k for r in records for k in r.scores if k == "fid" or k.startswith("fd_")}, key=_rank_of(records))
+    quality = [Column(k, "FID" if k == "fid" else f"FD {k.removeprefix('fd_')}", score(k)) for k in keys]
+    return (
+        *quality,
+        Column("class_accuracy", "Class accuracy", score("class_accuracy")),
+        Column("nll", "NLL bits/dim", score("nll_bits_per_dim")),
+        Column("steps", "Steps", cost("steps"), 4),
+        Column("nfe", "NFE/image", cost("nfe_per_image"), 4),
+        Column("gflop", "GFLOP/image", cost("flops_per_image", 1e-9)),
+        Column("gmac", "GMAC/image", cost("flops_per_image", 0.5e-9)),
+        Column("params", "Parameters (M)", cost("params", 1e-6)),
+        Column("p50_ms", "Latency p50 (ms)", cost("latency_p50_s", 1e3)),
+        Column("p95_ms", "Latency p95 (ms)", cost("latency_p95_s", 1e3)),
+        Column("images_per_s", "Images/s", cost("images_per_s")),
+        Column("peak_mb", "Peak memory (MB)", cost("peak_bytes", 1e-6)),
+        Column("wh", "Wh/1000 images", energy_per_thousand("kwh", 1e3)),
+        Column("co2_g", "g CO2/1000 images", energy_per_thousand("co2_kg", 1e3)),
+        Column("train_s", "Training (device s)", trained(1.0)),
+        Column("gpu_days", "Training (GPU-days)", gpu_days),
+    )
+
+
+def _rank_of(records: list[Record]) -> Callable[[str], tuple[bool, str]]:
+    best = quality_key(records)
+    return lambda key: (key != best, key)
+
+
+def board(records: list[Record]) -> Board:
+    """The leaderboard of OK and failed records alike, best quality first, failures last with their reasons."""
+    cols = columns(records)
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        cell = record.cell
+        key = (cell.strategy, configuration(cell.strategy, cell.shown), cell.workload.dataset, record.provenance.device)
+        groups.setdefault(key, []).append(record)
+    info, values, reasons = [], [], []
+    for key, group in groups.items():
+        info.append(_info(key, group))
+        measures = {c.key: [value_of(c, r) for r in group] for c in cols}
+        values.append({k: _mean(m) for k, m in measures.items()})
+        reasons.append({k: next((m.reason for m in ms if m.reason), None) for k, ms in measures.items()})
+    order = ["info", "values", "reasons"]
+    tables = dict(zip(order, (pd.DataFrame(rows) for rows in (info, values, reasons))))
+    if tables["values"].empty:
+        return Board(**tables, columns=cols)
+    by = tables["values"][cols[0].key].sort_values(na_position="last").index
+    return Board(**{k: t.loc[by].reset_index(drop=True) for k, t in tables.items()}, columns=cols)
+
+
+def value_of(column: Column, record: Record) -> Measure:
+    """A column's measure of one record; a record that is not OK answers with its status and reason."""
+    if record.status is not Status.OK:
+        return missing(f"{record.status}: {record.reason}")
+    return column.get(record)
+
+
+def _info(key: tuple[str, ...], group: list[Record]) -> dict[str, object]:
+    first = group[0]
+    ok = [r for r in group if r.status is Status.OK]
+    return {
+        "strategy": key[0],
+        "configuration": key[1],
+        "title": first.card.title,
+        "heading": str(first.card.heading),
+        "year": first.card.year,
+        "dataset": key[2],
+        "device": key[3],
+        "seeds": len({r.cell.seed for r in ok}),
+        "status": str(first.status) if not ok else str(Status.OK),
+    }
+
+
+def _mean(measures: list[Measure]) -> float | None:
+    numbers = [m.value for m in measures if m.value is not None]
+    return sum(numbers) / len(numbers) if numbers else None

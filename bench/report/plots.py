@@ -1,0 +1,76 @@
+"""Pictures: quality against cost with the Pareto front. Colours of Okabe & Ito, legible to the colour-blind and in print."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.report.frame import Board
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+MARKERS = "osD^vPX*<>hdp"
+AXES = ("nfe", "gflop", "p50_ms", "wh", "train_s")
+
+
+def pareto(costs: list[float], losses: list[float]) -> list[int]:
+    """Indices of the points that no other point beats in both, by rising cost."""
+    front: list[int] = []
+    for i in sorted(range(len(costs)), key=lambda k: (costs[k], losses[k])):
+        if not front or losses[i] < losses[front[-1]]:
+            front.append(i)
+    return front
+
+
+def quality_against_cost(board: Board, folder: Path) -> list[Path]:
+    """One figure with a panel per cost, as PNG and SVG; nothing where no row has a quality."""
+    quality = board.columns[0]
+    titles = {c.key: c.title for c in board.columns}
+    shown = board.values[board.values[quality.key].notna() & (board.info["heading"] != "control")]
+    if shown.empty:
+        return []
+    figure, axes = plt.subplots(1, len(AXES), figsize=(4.2 * len(AXES), 4.4), sharey=True, layout="constrained")
+    names = board.info.loc[shown.index]
+    styles = _styles(list(dict.fromkeys(sorted(names["title"]))))
+    for axis, key in zip(axes, AXES):
+        _panel(axis, shown, names, key, quality.key, styles)
+        axis.set_xlabel(titles[key])
+    axes[0].set_ylabel(f"{quality.title} (lower is better)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)), frameon=False)
+    return _save(figure, folder, "quality_against_cost")
+
+
+def _panel(axis: Axes, shown: pd.DataFrame, names: pd.DataFrame, cost: str, quality: str, styles: dict[str, tuple[str, str]]) -> None:
+    points = shown[shown[cost].notna() & (shown[cost] > 0)]
+    front = pareto(points[cost].tolist(), points[quality].tolist())
+    on_front = set(points.index[front])
+    for title, (colour, marker) in styles.items():
+        rows = points[names.loc[points.index, "title"] == title].sort_values(cost)
+        axis.plot(rows[cost], rows[quality], color=colour, alpha=0.35, linewidth=1)
+        faded = [1.0 if i in on_front else 0.4 for i in rows.index]
+        axis.scatter(rows[cost], rows[quality], color=colour, marker=marker, alpha=faded or None, label=title, zorder=3)
+    axis.plot(points[cost].iloc[front], points[quality].iloc[front], color="black", linestyle="--", linewidth=1, label="_front")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.grid(alpha=0.25, which="both")
+
+
+def _styles(titles: list[str]) -> dict[str, tuple[str, str]]:
+    return {t: (OKABE_ITO[k % len(OKABE_ITO)], MARKERS[k % len(MARKERS)]) for k, t in enumerate(titles)}
+
+
+def _save(figure, folder: Path, stem: str) -> list[Path]:  # type: ignore[no-untyped-def]
+    paths = []
+    for suffix in ("png", "svg"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, dpi=110, metadata={"Date": None} if suffix == "svg" else None)
+        path = folder / f"{stem}.{suffix}"
+        path.write_bytes(buffer.getvalue())
+        paths.append(path)
+    plt.close(figure)
+    return paths

@@ -1,0 +1,80 @@
+"""The tables of the report: leaderboard, and the two blocks of the survey's Table III in its own columns."""
+
+import pandas as pd
+from rich.table import Table
+
+from bench.report.frame import Board, number
+from bench.survey import rows
+from bench.values import Status
+
+TERMINAL = ("nll", "steps", "nfe", "gflop", "params", "p50_ms", "images_per_s", "wh", "train_s")
+LONG = 18
+
+
+def leaderboard(board: Board) -> pd.DataFrame:
+    """One row per configuration, every cell a number or its reason."""
+    names = board.info[["configuration", "title", "heading", "year", "device", "seeds"]].copy()
+    names.columns = pd.Index(["Configuration", "Strategy", "Heading", "Year", "Device", "Seeds"])
+    return pd.concat([names, board.text()], axis=1)
+
+
+def terminal(board: Board) -> Table:
+    """The leaderboard as it fits a terminal: quality first, then the main costs; reasons shortened."""
+    wanted = [c for c in board.columns if c.key.startswith(("fid", "fd_")) or c.key in TERMINAL]
+    table = Table(title="Leaderboard", row_styles=["", "dim"])
+    table.add_column("Configuration", no_wrap=True)
+    for column in wanted:
+        table.add_column(column.title, justify="right")
+    text = board.text()
+    for row in range(len(text)):
+        cells = [_short(text[c.title].iloc[row]) for c in wanted]
+        table.add_row(_plain(board.info["configuration"].iloc[row]), *cells)
+    return table
+
+
+def table_three(board: Board) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Blocks of Table III, measured here: (Model, Year, FID, Steps, Parameters) and (Model, FLOPs, Parameters, Inference time).
+
+    Of each strategy the best configuration by quality. The FID column holds FID alone; distances of other extractors have their own.
+    """
+    ok = board.info["status"] == str(Status.OK)
+    best = board.info[ok & (board.info["heading"] != "control")].drop_duplicates("strategy").index
+    text = board.text().loc[best]
+    fid = text["FID"] if "FID" in text else pd.Series("not in this suite", index=best)
+    others = {c.title: text[c.title] for c in board.columns if c.key.startswith("fd_")}
+    model = board.info.loc[best, "configuration"]
+    first = pd.DataFrame(
+        {
+            "Model": model,
+            "Year": board.info.loc[best, "year"],
+            "FID": fid,
+            **others,
+            "Steps": text["Steps"],
+            "Parameters (M)": text["Parameters (M)"],
+        }
+    )
+    seconds = [number(v / 1e3) for v in board.values.loc[best, "p50_ms"]]
+    second = pd.DataFrame(
+        {
+            "Model": model,
+            "FLOPs (G)": text["GFLOP/image"],
+            "Parameters (M)": text["Parameters (M)"],
+            "Inference time (s)": seconds,
+        }
+    )
+    return first.reset_index(drop=True), second.reset_index(drop=True)
+
+
+def printed() -> pd.DataFrame:
+    """Table III as the survey prints it."""
+    found = [r for r in rows() if r.table == "III"]
+    return pd.DataFrame({"Model": [r.model for r in found], "Block": [r.group for r in found], "As printed": [r.phrase for r in found]})
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONG else text[: LONG - 1].split(":")[0].rstrip() + "…" * (":" not in text[: LONG - 1])
+
+
+def _plain(text: str) -> str:
+    """Square brackets are markup to rich."""
+    return text.replace("[", "\\[")
