@@ -42,21 +42,22 @@ def _collect(name: str, path: Path, found: dict[str, Path]) -> None:
     if name in found or name in BOOKKEEPING:
         return
     found[name] = path
-    for imported in _imports(path):
+    for imported in project_imports(path):
         source = source_of(imported)
         if source is not None:
             _collect(imported, source, found)
 
 
 @lru_cache(maxsize=None)
-def _imports(path: Path) -> tuple[str, ...]:
+def project_imports(path: Path, everything: bool = False) -> tuple[str, ...]:
+    """Dotted names that a file imports from this project, or from anywhere."""
     names: list[str] = []
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.split(".")[0] in PROJECT)
+    return tuple(name for name in names if everything or name.split(".")[0] in PROJECT)
 
 
 @lru_cache(maxsize=None)

@@ -1,6 +1,8 @@
 """The worker process: takes jobs from a pipe, answers with progress and one outcome each. One per device, reused between cells."""
 
+import contextlib
 import os
+import signal
 import threading
 import time
 import traceback
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from bench.contract import Kit, Strategy
+from bench.contract import Kit
 from bench.data.datasets import load
 from bench.harness.assets import Assets
 from bench.harness.execute import Bench, provenance
@@ -21,7 +23,7 @@ from bench.harness.plan import Options
 from bench.harness.quality import Judge
 from bench.harness.store import Store
 from bench.registry import discover
-from bench.values import Cell, Record, Status, UserError
+from bench.values import Card, Cell, Provenance, Record, Status, UserError
 
 LAST_LINES = 3
 TICK_S = 0.1  # between two progress messages
@@ -81,20 +83,21 @@ Message = Tick | Done | Refused
 
 
 def serve(pipe: Connection, setup: Setup) -> None:
-    """The worker's main function: loop until the pipe closes. Dies with its parent."""
+    """The worker's main function: jobs until the pipe closes. Dies with its parent; Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    with contextlib.suppress(BrokenPipeError, EOFError, ConnectionResetError):
+        _serve(pipe, setup)
+
+
+def _serve(pipe: Connection, setup: Setup) -> None:
     device = torch.device(setup.device)
     registry = discover(setup.options.plugins)
     benches: dict[str, tuple[Assets, Bench]] = {}
     report = _throttled(pipe)
     store = Store(setup.store)
     while True:
-        try:
-            job: Job | None = pipe.recv()
-        except EOFError:
-            return
-        if job is None:
-            return
+        job: Job = pipe.recv()
         started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
         try:
             assets, bench = _bench_for(job.cell, setup, device, report, benches)
@@ -105,6 +108,8 @@ def serve(pipe: Connection, setup: Setup) -> None:
             pipe.send(Done(Status.OK))
         except UserError as error:
             pipe.send(Refused(str(error)))
+        except (BrokenPipeError, ConnectionResetError):  # the parent is gone; the cell is not at fault
+            raise
         except Exception as error:  # whatever a strategy raises becomes its cell's record
             status, reason = classify(error)
             if isinstance(job, CellJob):
@@ -114,7 +119,7 @@ def serve(pipe: Connection, setup: Setup) -> None:
             pipe.send(Done(status, reason))
 
 
-def failed(cell: Cell, card, status: Status, reason: str, made) -> Record:  # type: ignore[no-untyped-def]
+def failed(cell: Cell, card: Card, status: Status, reason: str, made: Provenance) -> Record:
     """A record without numbers: every cell has one, with its reason."""
     return Record(
         cell=cell, card=card, status=status, reason=reason, train=None, inherited={}, sample=None, scores={}, provenance=made

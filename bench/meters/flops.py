@@ -60,12 +60,17 @@ def network_flops(network: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     analysis = FlopCountAnalysis(network, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     free = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "upsample_nearest2d", "upsample_bilinear2d")
     for name in (*free, "adaptive_avg_pool2d", "grid_sampler"):
-        analysis.set_op_handle(f"aten::{name}", None)
+        analysis.set_op_handle(f"aten::{name}", _nothing)
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+    macs = int(analysis.total())
     uncounted = [op for op in analysis.unsupported_ops() if is_expensive(op.removeprefix("aten::"))]
     if uncounted:
         raise UncountedOperation(f"fvcore has no handler for {', '.join(uncounted)}")
-    return 2 * int(analysis.total())
+    return 2 * macs
+
+
+def _nothing(_inputs: list[Any], _outputs: list[Any]) -> float:
+    return 0.0
 
 
 def _attention_macs(inputs: list[Any], _outputs: list[Any]) -> float:

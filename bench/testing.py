@@ -1,0 +1,257 @@
+"""Conformance: what every strategy must satisfy, as small named checks. Run by `bench check NAME|FILE` and over the whole registry.
+
+Each check takes a `Subject` and raises `AssertionError` with one line; an exception table for known faults lives with the tests.
+"""
+
+import dataclasses
+import inspect
+import pickle
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.contract import Kit, LikelihoodStrategy, Request, Strategy
+from bench.data.datasets import DataSource, load
+from bench.diffusion.noise import SeededDraws
+from bench.harness.assets import Assets
+from bench.harness.codehash import project_imports
+from bench.meters.calls import counted, networks
+from bench.meters.flops import network_flops, trajectory_flops
+from bench.registry import BUILT_IN, Registry
+from bench.survey import rows
+from bench.values import AssetName, Budget, Heading, Workload
+
+FORBIDDEN = ("bench.meters", "bench.metrics", "bench.harness", "bench.report", "bench.cli", "time", "datetime", "random")
+BATCH = 4
+BUDGET = Budget(train_images=256, train_batch=32, width=8, n_samples=8, batch_size=BATCH, nll_images=BATCH, timing_s=0.1)
+
+
+@dataclass(frozen=True)
+class Result:
+    check: str
+    fault: str | None
+
+
+@lru_cache(maxsize=1)
+def tiny_assets() -> Assets:
+    """Assets for the digits at a budget that trains in a moment; only plumbing is tested with them."""
+    data = load("digits", DataSource())
+    workload = Workload(dataset="digits", shape=data.shape, n_classes=data.n_classes)
+    kit = Kit(
+        workload=workload,
+        budget=BUDGET,
+        images=data.train_images,
+        labels=data.train_labels,
+        device=torch.device("cpu"),
+        seed=0,
+    )
+    return Assets(Path(tempfile.mkdtemp(prefix="bench-check-")), data, kit)
+
+
+class Subject:
+    """A strategy under test, in the first configuration of its card's sweep, fitted once."""
+
+    def __init__(self, name: str, registry: Registry) -> None:
+        self.name, self.registry = name, registry
+        self.cls = registry.get(name)
+        self.strategy = registry.build(name, self.cls.card.sweep[0])
+
+    def fit(self, seed: int = 0, strategy: Strategy[Any] | None = None) -> nn.Module:
+        module: nn.Module = (strategy or self.strategy).fit(tiny_assets().kit_with(self.cls.card.assets, seed))
+        return module
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return self.fit()
+
+    def sample(
+        self, model: nn.Module | None = None, seeds: Sequence[int] = range(BATCH), strategy: Strategy[Any] | None = None
+    ) -> Tensor:
+        with torch.no_grad():
+            images: Tensor = (strategy or self.strategy).sample(model or self.model, request(seeds))
+        return images
+
+
+def request(seeds: Sequence[int]) -> Request:
+    """Digits with these image seeds; the label is the seed modulo ten."""
+    numbers = torch.tensor(list(seeds))
+    return Request(
+        seeds=numbers, labels=numbers % 10, shape=(1, 8, 8), device=torch.device("cpu"), draws=lambda: SeededDraws(numbers)
+    )
+
+
+def check_value_semantics(s: Subject) -> None:
+    """Default-constructible, frozen, hashable, pickles, final."""
+    default = s.registry.build(s.name, {})
+    assert pickle.loads(pickle.dumps(default)) == default and hash(default) == hash(s.registry.build(s.name, {}))
+    assert getattr(s.cls, "__final__", False), "decorate the class with @final"
+    for field in dataclasses.fields(default):  # type: ignore[arg-type]
+        try:
+            setattr(default, field.name, None)
+        except dataclasses.FrozenInstanceError:
+            continue
+        raise AssertionError(f"the field {field.name} can be changed")
+
+
+def check_card(s: Subject) -> None:
+    """Complete, true to the path, and every configuration that it names can be built."""
+    card, fields = s.cls.card, {f.name for f in dataclasses.fields(s.cls)}  # type: ignore[arg-type]
+    assert card.title and card.paper and card.saves and card.sweep, "title, paper, saves and sweep must not be empty"
+    known = {row.id: row for row in rows()}
+    for row_id in card.rows:
+        assert row_id in known, f"the survey has no row {row_id}"
+        assert s.name in known[row_id].strategies, f"the survey's row {row_id} belongs to {known[row_id].strategies}"
+    if s.cls.__module__.startswith(f"{BUILT_IN}."):
+        assert s.name.startswith(f"{card.heading}."), f"the heading {card.heading} does not match the path {s.name}"
+        assert card.heading is Heading.CONTROL or (card.rows and card.arxiv), "a published system needs rows and an arXiv id"
+    assert set(card.sampling_fields) <= fields, "sampling_fields names something that is no field"
+    for overrides in (*card.sweep, *(claim.params for claim in card.claims)):
+        s.registry.build(s.name, overrides)
+    assert (card.no_likelihood is None) == isinstance(s.strategy, LikelihoodStrategy), "no_likelihood is for the others"
+
+
+def check_docstring(s: Subject) -> None:
+    """The file says what it does, and Paper, Saves, Differs."""
+    text = inspect.getdoc(inspect.getmodule(s.cls)) or ""
+    for word in ("Paper:", "Saves:", "Differs:"):
+        assert word in text, f"the module's docstring lacks '{word}'"
+
+
+def check_imports(s: Subject) -> None:
+    """No meter, metric, store or clock, and no sibling."""
+    source = inspect.getsourcefile(s.cls)
+    assert source is not None
+    for imported in project_imports(Path(source), everything=True):
+        bad = imported.split(".")[0] == BUILT_IN or any(imported == f or imported.startswith(f"{f}.") for f in FORBIDDEN)
+        assert not bad, f"a strategy must not import {imported}"
+
+
+def check_shared_modules(s: Subject) -> None:
+    """`fit` uses declared assets only, and neither it nor `sample` changes them."""
+    before = {name: _snapshot(tiny_assets().get(name).module) for name in AssetName}
+    s.sample(s.fit())
+    for name in AssetName:
+        after = _snapshot(tiny_assets().get(name).module)
+        assert all(torch.equal(before[name][k], after[k]) for k in after), f"the shared {name} was changed"
+        assert not any(p.requires_grad for p in tiny_assets().get(name).module.parameters()), f"{name} was unfrozen"
+
+
+def check_images(s: Subject) -> None:
+    """uint8 (B, C, H, W), not constant, not all alike."""
+    images = s.sample()
+    assert images.dtype == torch.uint8 and tuple(images.shape) == (BATCH, 1, 8, 8), f"{images.dtype} {tuple(images.shape)}"
+    assert images.unique().numel() > 1 and not all(torch.equal(images[0], other) for other in images[1:])
+
+
+def check_deterministic(s: Subject) -> None:
+    """The same seeds give the same bits, whatever the global random state."""
+    first = s.sample()
+    torch.manual_seed(12345)
+    assert torch.equal(first, s.sample()), "the images depend on the global random state, or on time"
+
+
+def check_batch_invariance(s: Subject) -> None:
+    """Image k is the same whatever else is in the batch: one grey level on 99.9 % of pixels."""
+    together = s.sample().int()
+    alone = torch.cat([s.sample(seeds=[k]) for k in range(BATCH)]).int()
+    share = ((together - alone).abs() <= 1).double().mean()
+    assert share >= 0.999, f"only {share:.2%} of pixels are within one grey level"
+
+
+def check_global_rng(s: Subject) -> None:
+    """Neither `fit` nor `sample` moves the global random state."""
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    s.sample(s.fit())
+    assert torch.equal(before, torch.get_rng_state()), "the global random state was moved"
+
+
+def check_state_dict(s: Subject) -> None:
+    """Everything that sampling needs is in the state dict: a model of another seed that loads it gives the same images."""
+    other = s.fit(seed=1)
+    other.load_state_dict(s.model.state_dict())
+    assert torch.equal(s.sample(), s.sample(other)), "the state dict does not hold all of the model"
+
+
+def check_evaluations(s: Subject) -> None:
+    """Counted evaluations grow with `steps`."""
+    if "steps" not in {f.name for f in dataclasses.fields(s.cls)} or not networks(s.model):  # type: ignore[arg-type]
+        return
+    rows_of = []
+    for steps in (4, 8):
+        strategy = s.registry.build(s.name, {**s.cls.card.sweep[0], "steps": steps})
+        model = s.fit(strategy=strategy)
+        with counted(model) as calls:
+            s.sample(model, strategy=strategy)
+        rows_of.append(sum(calls.rows.values()))
+    assert rows_of[0] < rows_of[1], f"{rows_of[0]} evaluations at 4 steps, {rows_of[1]} at 8"
+
+
+def check_flops(s: Subject) -> None:
+    """fvcore on each network call seen by hooks, and the dispatch counter on the whole trajectory, agree to the integer."""
+    seen: list[tuple[nn.Module, tuple[Any, ...]]] = []
+    handles = [net.register_forward_hook(lambda m, args, _out: seen.append((m, args))) for net in networks(s.model).values()]
+    try:
+        dispatched = trajectory_flops(lambda: s.sample(seeds=[0, 1])) * 2
+    finally:
+        for handle in handles:
+            handle.remove()
+    by_shape: dict[tuple[Any, ...], int] = {}
+    total = 0
+    for net, args in seen:
+        key = (id(net), *(tuple(a.shape) for a in args if isinstance(a, Tensor)))
+        if key not in by_shape:
+            by_shape[key] = network_flops(net, tuple(a for a in args if isinstance(a, Tensor)))
+        total += by_shape[key]
+    assert total == dispatched, f"hooks and fvcore count {total}, the dispatch counter {dispatched:.0f}"
+
+
+def check_likelihood(s: Subject) -> None:
+    """Bits per dimension: one finite, positive number an image, whatever the batch."""
+    if not isinstance(s.strategy, LikelihoodStrategy):
+        return
+    images = load("digits", DataSource()).test_images[:BATCH]
+    with torch.no_grad():
+        bits = s.strategy.bits_per_dim(s.model, images, request(range(BATCH)))
+    assert tuple(bits.shape) == (BATCH,) and bool(bits.isfinite().all()) and bool((bits > 0).all()), f"{bits}"
+
+
+CHECKS: tuple[Callable[[Subject], None], ...] = (
+    check_value_semantics,
+    check_card,
+    check_docstring,
+    check_imports,
+    check_shared_modules,
+    check_images,
+    check_deterministic,
+    check_batch_invariance,
+    check_global_rng,
+    check_state_dict,
+    check_evaluations,
+    check_flops,
+    check_likelihood,
+)
+
+
+def check_all(name: str, registry: Registry) -> list[Result]:
+    """Every check on one strategy; a fault is one line."""
+    subject = Subject(name, registry)
+    results = []
+    for check in CHECKS:
+        try:
+            check(subject)
+            fault = None
+        except Exception as error:  # a strategy may fail in any way; each is that check's fault
+            fault = f"{type(error).__name__}: {error}".splitlines()[0]
+        results.append(Result(check.__name__.removeprefix("check_"), fault))
+    return results
+
+
+def _snapshot(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in module.state_dict().items()}

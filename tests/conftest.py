@@ -1,0 +1,68 @@
+"""Shared fixtures. One thread: the networks of the tests are too small for two."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.values import Record
+from tests.records import failed_record, made_record
+
+torch.set_num_threads(1)
+
+TINY_SUITE = """
+title = "Tiny"
+dataset = "digits"
+extractors = ["own"]
+cell_minutes = 2
+
+[budget]
+train_images = 128
+train_batch = 32
+width = 8
+n_samples = 16
+batch_size = 8
+nll_images = 4
+timing_s = 0.01
+
+[strategies]
+"control.gaussian" = [{}]
+"eds.representation.ddim" = [{ steps = 2 }, { steps = 4 }]
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def tiny_suite(tmp_path: Path) -> Path:
+    """A suite of three cells that runs in seconds."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_SUITE)
+    return path
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Run:
+    """The command line in a process of its own, in an empty folder."""
+
+    def run(*words: object, check: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode in check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def records() -> list[Record]:
+    """Three records as a run would leave them: two measured, one failed."""
+    return [
+        made_record("eds.representation.ddim", steps=50, quality=1.0),
+        made_record("eds.state_space.ddpm", steps=50, quality=2.0),
+        failed_record("eps.training.p2"),
+    ]

@@ -1,0 +1,73 @@
+"""Helpers of the strategies' tests: requests, closed forms, a tiny network in float64."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bench.contract import Draws, Kit, Request
+from bench.diffusion.noise import SeededDraws
+from bench.diffusion.parametrise import EpsDenoiser
+from bench.nets.ema import seeded
+from bench.nets.unet import UNet
+from bench.testing import BUDGET
+from bench.values import Workload
+
+
+class Recorded:
+    """Draws that keep what they gave, in float64, so that another implementation can be fed the same noise."""
+
+    def __init__(self, seeds: Tensor) -> None:
+        self._draws = SeededDraws(seeds)
+        self.given: list[Tensor] = []
+
+    def normal(self, *shape: int) -> Tensor:
+        self.given.append(self._draws.normal(*shape).double())
+        return self.given[-1]
+
+    def uniform(self, *shape: int) -> Tensor:
+        self.given.append(self._draws.uniform(*shape).double())
+        return self.given[-1]
+
+
+class MovingNet(nn.Module):
+    """A UNet whose zero-initialised ends are not zero, in float64."""
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        with seeded(3):
+            self.net = UNet(channels, channels, 10, width=8)
+            for p in self.net.parameters():
+                if not p.any():
+                    nn.init.normal_(p, std=0.1)
+        self.double()
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        return self.net(x, t, labels)
+
+
+def denoiser() -> EpsDenoiser:
+    """A random but lively noise-prediction denoiser of 1x8x8 images in float64."""
+    return EpsDenoiser(MovingNet()).double()
+
+
+def request(count: int, shape: tuple[int, int, int] = (1, 8, 8), draws: Draws | None = None, labels: Sequence[int] | None = None) -> Request:
+    seeds = torch.arange(count)
+    given = torch.tensor(labels) if labels is not None else seeds % 10
+    return Request(
+        seeds=seeds, labels=given, shape=shape, device=torch.device("cpu"), draws=lambda: draws or SeededDraws(seeds)
+    )
+
+
+def kit_of(images: Tensor, labels: Tensor, **budget: int) -> Kit:
+    """A kit without assets over these images."""
+    c, h, w = images.shape[1:]
+    return Kit(
+        workload=Workload(dataset="test", shape=(c, h, w), n_classes=int(labels.max()) + 1),
+        budget=dataclasses.replace(BUDGET, **budget),
+        images=images,
+        labels=labels,
+        device=torch.device("cpu"),
+        seed=0,
+    )

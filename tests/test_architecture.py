@@ -1,0 +1,101 @@
+"""The house keeps its shape: layers, light imports, sizes, no pickle, no global randomness."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.harness.codehash import project_imports
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("strategies/**/*.py")])
+LAYERS = {  # a module may import from its own layer and from lower ones
+    "bench.values": 0,
+    "bench.hints": 0,
+    "bench.contract": 1,
+    "bench.registry": 1,
+    "bench.survey": 1,
+    "bench.diffusion": 2,
+    "bench.nets": 2,
+    "bench.data": 2,
+    "bench.training": 2,
+    "bench.metrics": 3,
+    "bench.meters": 3,
+    "strategies": 3,
+    "bench.harness": 4,
+    "bench.testing": 4,
+    "bench.report": 5,
+    "bench.cli": 6,
+    "bench.__main__": 6,
+}
+ROOMS_OF_THREE = ("bench.metrics", "bench.meters", "strategies")  # layer 3: side by side, none imports another
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer(module: str) -> int | None:
+    known = [name for name in LAYERS if module == name or module.startswith(f"{name}.")]
+    return LAYERS[max(known, key=len)] if known else None
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_layers(path: Path) -> None:
+    mine = layer(module_name(path))
+    if module_name(path) == "bench":
+        assert not path.read_text().strip()
+        return
+    assert mine is not None, f"{module_name(path)} stands in no layer"
+    for imported in project_imports(path):
+        theirs = layer(imported)
+        assert theirs is None or theirs <= mine, f"layer {mine} imports {imported} of layer {theirs}"
+        room = next((r for r in ROOMS_OF_THREE if module_name(path).startswith(r)), None)
+        if room is not None and theirs == 3:
+            assert imported.startswith(room) and room != "strategies", f"{module_name(path)} imports its neighbour {imported}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_sizes(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= (150 if "strategies" in path.parts else 260), f"{lines} lines"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 50, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_no_pickle_and_no_global_randomness(path: Path) -> None:
+    text = path.read_text()
+    assert "weights_only=False" not in text
+    for line in text.splitlines():
+        if "torch.load(" in line:
+            assert "weights_only=True" in line, line
+        random = any(call in line for call in ("torch.randn(", "torch.rand(", "torch.randint(", "randn_like(", "rand_like("))
+        if random:
+            assert "generator=generator" in line, f"draws from the global random state: {line.strip()}"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["status", "digits"], ["report", "digits"], ["survey", "--json"]], ids=lambda w: w[0])
+def test_light_commands_import_no_torch(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys, bench.cli\n"
+        f"sys.argv = ['bench', *{words!r}]\n"
+        "try:\n    bench.cli.main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'diffusers', 'torchvision', 'sklearn', 'codecarbon'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_project_speaks_of_itself_alone() -> None:
+    home = str(Path.home())
+    for path in [*SOURCES, *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/suites/*.toml")]:
+        text = path.read_text()
+        assert home == "/" or f"{home}/" not in text, path

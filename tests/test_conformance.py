@@ -1,0 +1,35 @@
+"""Every registered strategy against every conformance check."""
+
+from functools import lru_cache
+
+import pytest
+
+from bench.registry import discover
+from bench.testing import CHECKS, Subject
+
+REGISTRY = discover()
+EXCEPTIONS: dict[tuple[str, str], str] = {}  # (strategy, check) -> reason; each runs as a strict xfail
+
+
+@lru_cache(maxsize=2)
+def subject(name: str) -> Subject:
+    return Subject(name, REGISTRY)
+
+
+def cases() -> list[object]:
+    found = []
+    for name in REGISTRY:
+        for check in CHECKS:
+            reason = EXCEPTIONS.get((name, check.__name__))
+            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+            found.append(pytest.param(name, check, id=f"{name}-{check.__name__.removeprefix('check_')}", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("name", "check"), cases())
+def test_conformance(name: str, check) -> None:  # type: ignore[no-untyped-def]
+    check(subject(name))
+
+
+def test_no_built_in_is_broken() -> None:
+    assert REGISTRY.problems == []

@@ -1,0 +1,113 @@
+"""Reports from records alone: complete, escaped, honest about what is empty."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.harness.store import Store
+from bench.report.claims import Verdict, audit
+from bench.report.frame import board, number
+from bench.report.page import write
+from bench.report.plots import pareto
+from bench.report.tables import table_three
+from bench.values import Record, UserError
+from tests.records import made_record
+
+
+@pytest.fixture
+def store(tmp_path: Path, records: list[Record]) -> Store:
+    store = Store(tmp_path / "digits" / "cpu")
+    for record in records:
+        store.write(record)
+    return store
+
+
+def test_every_empty_cell_has_its_reason(records: list[Record]) -> None:
+    text = board(records).text()
+    assert len(text) == 3
+    assert not text.isin(["", "None", "nan"]).any().any()
+    assert (text["FID"] .iloc[:2] == "weights not found").all()
+    assert text.iloc[2].str.startswith("timeout: ran past").all()
+
+
+def test_best_first_and_units(records: list[Record]) -> None:
+    rows = board(records)
+    assert rows.info["strategy"].iloc[0] == "eds.representation.ddim"
+    first = rows.values.iloc[0]
+    assert first["gflop"] == pytest.approx(2.0) and first["gmac"] == pytest.approx(1.0)
+    assert first["wh"] == pytest.approx(1e-3 * 1000 * 1000 / 500)  # 1e-3 kWh for 500 images
+    assert first["train_s"] == pytest.approx(40.5)  # own and inherited
+    assert first["p50_ms"] == pytest.approx(50)
+
+
+def test_seeds_are_averaged_and_devices_kept_apart() -> None:
+    name = "eds.representation.ddim"
+    same = [made_record(name, steps=5, quality=q, seed=s) for s, q in enumerate((1.0, 3.0))]
+    rows = board([*same, made_record(name, steps=5, quality=9.0, device="GPU test")])
+    assert sorted(rows.values["fd_digits"]) == [2.0, 9.0] and sorted(rows.info["seeds"]) == [1, 2]
+    assert set(rows.info["device"]) == {"CPU test", "GPU test"}
+
+
+def test_report_is_written_without_torch(store: Store, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom bench.harness.store import Store\nfrom bench.report.page import write\n"
+        f"write('digits', [Store(Path({str(store.folder)!r}))], Path({str(tmp_path / 'out')!r}))\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"index.html", "leaderboard.csv", "leaderboard.md", "quality_against_cost.png", "quality_against_cost.svg"}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    table = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
+    assert table["fd_digits"].iloc[0] == 1.0 and table["fid_reason"].iloc[0] == "weights not found"
+
+
+def test_text_from_records_is_escaped(tmp_path: Path, records: list[Record]) -> None:
+    evil = "<script>alert(1)</script>|"
+    store = Store(tmp_path / "s" / "d")
+    card = dataclasses.replace(records[0].card, title=evil)
+    cell = dataclasses.replace(records[0].cell, strategy=evil)
+    store.write(dataclasses.replace(records[0], card=card, cell=cell))
+    write("digits", [store], tmp_path / "out")
+    assert "<script>" not in (tmp_path / "out" / "index.html").read_text()
+    markdown = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "<script>" not in markdown and "\\|" in markdown
+
+
+def test_no_records_is_the_users_fault(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no records"):
+        write("digits", [], tmp_path)
+
+
+def test_table_three_has_the_surveys_columns(records: list[Record]) -> None:
+    first, second = table_three(board(records))
+    assert [c for c in first.columns if not c.startswith("FD ")] == ["Model", "Year", "FID", "Steps", "Parameters (M)"]
+    assert list(second.columns) == ["Model", "FLOPs (G)", "Parameters (M)", "Inference time (s)"]
+    assert (first["FID"] == "weights not found").all() and len(first) == 2
+
+
+def test_claims_hold_fail_and_wait(records: list[Record]) -> None:
+    name, other = "eds.representation.ddim", "eds.state_space.ddpm"
+    assert [a.verdict for a in audit(records)] == [Verdict.REPRODUCED]
+    worse = [made_record(name, steps=50, quality=3.0), records[1]]
+    assert audit(worse)[0].verdict is Verdict.NOT_REPRODUCED
+    mixed = [*worse, made_record(name, steps=50, quality=1.0, seed=1), made_record(other, steps=50, quality=2.0, seed=1)]
+    assert audit(mixed)[0].verdict is Verdict.INCONCLUSIVE and audit(mixed)[0].why == "1 of 2 seeds"
+    assert audit(records[:1])[0].verdict is Verdict.INCONCLUSIVE
+
+
+def test_pareto_front() -> None:
+    assert pareto([1, 2, 3, 4], [5, 3, 4, 1]) == [0, 1, 3]
+    assert pareto([1, 1], [2, 1]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (1234.5, "1,234"), (0.00012345, "0.000123"), (12.345, "12.3"), (1e7, "1e+07"), (50.0, "50")]
+)
+def test_numbers_read_well(value: float, text: str) -> None:
+    assert number(value) == text
