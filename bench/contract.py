@@ -12,7 +12,8 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.values import AssetName, Budget, Card, Workload
+from bench.cards import AssetName, Card
+from bench.values import Budget, Workload
 
 M = TypeVar("M", bound=nn.Module)
 

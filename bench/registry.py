@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from bench.cards import Card, Params
 from bench.contract import Strategy
 from bench.hints import near
-from bench.values import Card, Params, UserError
+from bench.values import UserError
 
 ENTRY_POINTS = "bench.strategies"
 BUILT_IN = "strategies"
+USER = "user"  # plug-in FILE.py registers as user.FILE
 S = TypeVar("S", bound=type[Strategy[Any]])
 
 
@@ -126,7 +129,7 @@ def load_file(path: Path) -> str:
     path = path.resolve()
     if not path.is_file():
         raise UserError(f"plug-in not found: {path}")
-    module_name = f"user.{path.stem}"
+    module_name = f"{USER}.{path.stem}"
     if (loaded := sys.modules.get(module_name)) is not None:
         if loaded.__file__ != str(path):
             raise UserError(f"two plug-ins are named '{path.stem}': {loaded.__file__} and {path}")
@@ -134,6 +137,7 @@ def load_file(path: Path) -> str:
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(USER, types.ModuleType(USER))  # the parent that pickling an instance looks for
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)

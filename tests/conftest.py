@@ -49,9 +49,7 @@ def bench(tmp_path: Path) -> Run:
     """The command line in a process of its own, in an empty folder."""
 
     def run(*words: object, check: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=240
-        )
+        done = subprocess.run([sys.executable, "-m", "bench", *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
         assert done.returncode in check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

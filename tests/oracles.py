@@ -11,7 +11,7 @@ from bench.diffusion.noise import SeededDraws
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.nets.ema import seeded
 from bench.nets.unet import UNet
-from bench.testing import BUDGET
+from bench.testing.subject import BUDGET
 from bench.values import Workload
 
 
@@ -31,33 +31,27 @@ class Recorded:
         return self.given[-1]
 
 
-class MovingNet(nn.Module):
-    """A UNet whose zero-initialised ends are not zero, in float64."""
-
-    def __init__(self, channels: int = 1) -> None:
-        super().__init__()
-        with seeded(3):
-            self.net = UNet(channels, channels, 10, width=8)
-            for p in self.net.parameters():
-                if not p.any():
-                    nn.init.normal_(p, std=0.1)
-        self.double()
-
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        return self.net(x, t, labels)
+def lively_unet() -> UNet:
+    """A U-Net whose zero-initialised ends are not zero."""
+    with seeded(3):
+        net = UNet(1, 1, 10, width=8)
+        for p in net.parameters():
+            if not p.any():
+                nn.init.normal_(p, std=0.1)
+    return net
 
 
-def denoiser() -> EpsDenoiser:
-    """A random but lively noise-prediction denoiser of 1x8x8 images in float64."""
-    return EpsDenoiser(MovingNet()).double()
+def denoiser(dtype: torch.dtype = torch.float64) -> EpsDenoiser:
+    """A random but lively noise-prediction denoiser of 1x8x8 images."""
+    return EpsDenoiser(lively_unet().to(dtype))
 
 
-def request(count: int, shape: tuple[int, int, int] = (1, 8, 8), draws: Draws | None = None, labels: Sequence[int] | None = None) -> Request:
+def request(
+    count: int, shape: tuple[int, int, int] = (1, 8, 8), draws: Draws | None = None, labels: Sequence[int] | None = None
+) -> Request:
     seeds = torch.arange(count)
     given = torch.tensor(labels) if labels is not None else seeds % 10
-    return Request(
-        seeds=seeds, labels=given, shape=shape, device=torch.device("cpu"), draws=lambda: draws or SeededDraws(seeds)
-    )
+    return Request(seeds=seeds, labels=given, shape=shape, device=torch.device("cpu"), draws=lambda: draws or SeededDraws(seeds))
 
 
 def kit_of(images: Tensor, labels: Tensor, **budget: int) -> Kit:

@@ -1,17 +1,14 @@
 """Records made by hand, for the tests of everything that reads records."""
 
+from bench.cards import Card, Claim, Heading, Relation
 from bench.values import (
     Budget,
-    Card,
     Cell,
-    Claim,
     Energy,
     EnergySource,
-    Heading,
     Measure,
     Provenance,
     Record,
-    Relation,
     SampleCost,
     Status,
     TrainCost,
@@ -53,15 +50,11 @@ def made_cell(strategy: str, seed: int = 0, **params: int) -> Cell:
 def made_card(strategy: str) -> Card:
     heading, title = strategy.rsplit(".", 1)
     claims = (BETTER_THAN_DDPM,) if title == "ddim" else ()
-    return Card(
-        title=title, paper="A paper", year=2021, arxiv="0", heading=Heading(heading), rows=("I-29",), saves="x", claims=claims
-    )
+    return Card(title=title, paper="A paper", year=2021, arxiv="0", heading=Heading(heading), rows=("I-29",), saves="x", claims=claims)
 
 
 def made_energy(kwh: float) -> Energy:
-    return Energy(
-        kwh=measured(kwh), co2_kg=measured(kwh * 0.475), source=EnergySource.ESTIMATED_LOAD, carbon_g_per_kwh=475.0
-    )
+    return Energy(kwh=measured(kwh), co2_kg=measured(kwh * 0.475), source=EnergySource.ESTIMATED_LOAD, carbon_g_per_kwh=475.0)
 
 
 def made_provenance(device: str = "CPU test") -> Provenance:

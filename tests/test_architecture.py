@@ -14,6 +14,7 @@ SOURCES = sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("strategies/**/*.py")]
 LAYERS = {  # a module may import from its own layer and from lower ones
     "bench.values": 0,
     "bench.hints": 0,
+    "bench.cards": 0,
     "bench.contract": 1,
     "bench.registry": 1,
     "bench.survey": 1,
@@ -28,6 +29,8 @@ LAYERS = {  # a module may import from its own layer and from lower ones
     "bench.testing": 4,
     "bench.report": 5,
     "bench.cli": 6,
+    "bench.options": 6,
+    "bench.printing": 6,
     "bench.__main__": 6,
 }
 ROOMS_OF_THREE = ("bench.metrics", "bench.meters", "strategies")  # layer 3: side by side, none imports another
@@ -61,7 +64,7 @@ def test_layers(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_sizes(path: Path) -> None:
     lines = len(path.read_text().splitlines())
-    assert lines <= (150 if "strategies" in path.parts else 260), f"{lines} lines"
+    assert lines <= (150 if "strategies" in path.parts else 250), f"{lines} lines"
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1

@@ -5,7 +5,8 @@ from functools import lru_cache
 import pytest
 
 from bench.registry import discover
-from bench.testing import CHECKS, Subject
+from bench.testing.checks import CHECKS
+from bench.testing.subject import Subject
 
 REGISTRY = discover()
 EXCEPTIONS: dict[tuple[str, str], str] = {}  # (strategy, check) -> reason; each runs as a strict xfail

@@ -1,5 +1,6 @@
 """The variational bound on Gaussian data, where every term has a closed form."""
 
+import itertools
 import math
 
 import pytest
@@ -35,12 +36,29 @@ def bound(steps: int, variance) -> float:  # type: ignore[no-untyped-def]
     return float(bits_per_dim(nats, (1, 4, 4)).mean())
 
 
+def expected_bits(steps: int, variance) -> float:  # type: ignore[no-untyped-def]
+    """The bound per pixel in closed form: the exact denoiser errs by v s^2 / (v + s^2) at noise s; fine bins in the decoder."""
+    grid = sigmas_at(uniform_times(steps), sigma_of(linear_alpha_bar())).tolist()
+    noise = grid[0] ** 2 / (1 + grid[0] ** 2)
+    nats = 0.5 * ((1 - noise) * VARIANCE + noise - 1 - math.log(noise))
+    for high, low in itertools.pairwise(grid):
+        error = VARIANCE * high**2 / (VARIANCE + high**2)
+        if low > 0:
+            model, exact = variance(high, low), posterior_variance(high, low)
+            gap = (1 - (low / high) ** 2) ** 2 * error
+            nats += 0.5 * (math.log(model / exact) + exact / model - 1 + gap / model)
+        else:
+            last = forward_variance(high, 0.0)
+            nats += 0.5 * math.log(2 * math.pi * last) + error / last / 2 - math.log(2 / 255)
+    return nats / math.log(2)
+
+
 @pytest.mark.parametrize("variance", [posterior_variance, forward_variance])
-def test_bound_lies_above_the_entropy_and_closes_with_steps(variance) -> None:  # type: ignore[no-untyped-def]
-    truth = entropy_bits()
-    coarse, fine = bound(50, variance), bound(1000, variance)
-    assert truth - 0.02 <= fine <= truth + 0.35
-    assert fine < coarse
+@pytest.mark.parametrize("steps", [50, 1000])
+def test_bound_equals_its_closed_form_and_lies_above_the_entropy(steps: int, variance) -> None:  # type: ignore[no-untyped-def]
+    measured = bound(steps, variance)
+    assert measured == pytest.approx(expected_bits(steps, variance), rel=0.02)
+    assert measured > entropy_bits()
 
 
 def test_small_variance_term_is_the_difference_of_signal_to_noise() -> None:

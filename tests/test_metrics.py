@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch_fidelity import calculate_metrics
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.registry import register_feature_extractor
 
 from bench.data.datasets import DataSource, load
 from bench.metrics.features import EFFICIENTNET, ExtractorUnavailable, Features, efficientnet, inception

@@ -30,7 +30,7 @@ def test_every_empty_cell_has_its_reason(records: list[Record]) -> None:
     text = board(records).text()
     assert len(text) == 3
     assert not text.isin(["", "None", "nan"]).any().any()
-    assert (text["FID"] .iloc[:2] == "weights not found").all()
+    assert (text["FID"].iloc[:2] == "weights not found").all()
     assert text.iloc[2].str.startswith("timeout: ran past").all()
 
 

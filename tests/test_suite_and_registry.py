@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 from bench.registry import register
 from bench.contract import Strategy
-from bench.values import AssetName, Card, Heading
+from bench.cards import AssetName, Card, Heading
 from bench.data.images import padded, to_uint8
 
 @register
@@ -98,7 +98,11 @@ def test_plugin_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("import nothing_of_this_name", "failed to import: ModuleNotFoundError"), ("x = 1", "registered no strategy"), ("def (", "SyntaxError")],
+    [
+        ("import nothing_of_this_name", "failed to import: ModuleNotFoundError"),
+        ("x = 1", "registered no strategy"),
+        ("def (", "SyntaxError"),
+    ],
 )
 def test_broken_plugin_file(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / f"broken_{abs(hash(text))}.py"

@@ -1,8 +1,8 @@
 """The survey's rows are all here, and each strategy of ours stands in them."""
 
+from bench.cards import Heading
 from bench.registry import discover
 from bench.survey import RowStatus, implemented, rows, status
-from bench.values import Heading
 
 
 def test_all_rows() -> None:

@@ -148,7 +148,8 @@ def _find_fashion(source: DataSource) -> Path:
         return root / "FashionMNIST" / "raw"
     where = f" in {source.folder}" if source.folder else ""
     raise UserError(
-        f"fashion-mnist not found{where}: give its folder with --data DIR, install Debian's package dataset-fashion-mnist, or pass --download"
+        f"fashion-mnist not found{where}: give its folder with --data DIR, "
+        "install Debian's package dataset-fashion-mnist, or pass --download"
     )
 
 

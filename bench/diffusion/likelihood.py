@@ -4,6 +4,7 @@ Ho et al. 2020 (arXiv 2006.11239, eq. 5 and 13): prior term + K - 1 divergences 
 of images with 256 grey levels. One draw of noise per term and image: unbiased for the bound.
 """
 
+import itertools
 import math
 
 import torch
@@ -17,13 +18,11 @@ HALF_BIN = 1 / 255  # grey levels stand 2/255 apart in [-1, 1]
 TINY = 1e-12
 
 
-def gaussian_bound(
-    denoiser: Denoiser, x0: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, variance: Variance, clip: bool
-) -> Tensor:
+def gaussian_bound(denoiser: Denoiser, x0: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, variance: Variance, clip: bool) -> Tensor:
     """Upper bound (B,) in nats per image for x0 (B, C, H, W) in [-1, 1] and the chain over descending sigmas (K + 1,) ending in 0."""
     grid = sigmas.tolist()
     nats = prior_divergence(x0, grid[0])
-    for high, low in zip(grid, grid[1:]):
+    for high, low in itertools.pairwise(grid):
         x = x0 + high * draws.normal(*x0.shape[1:])
         guess = estimate(denoiser, x, high, labels, clip)
         mean = posterior_mean(x, guess, high, low)

@@ -1,5 +1,6 @@
 """The common sampling loops. They draw all randomness from the request and hold no state but x."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -23,24 +24,20 @@ def estimate(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor, clip: 
     return x0.clamp(-1, 1) if clip else x0
 
 
-def ancestral(
-    denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, variance: Variance, clip: bool
-) -> Tensor:
+def ancestral(denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, variance: Variance, clip: bool) -> Tensor:
     """DDPM's reverse chain (arXiv 2006.11239, algorithm 2) over descending sigmas (S + 1,) that end in 0; no noise on the last step."""
     grid = sigmas.tolist()
-    for high, low in zip(grid, grid[1:]):
+    for high, low in itertools.pairwise(grid):
         x = posterior_mean(x, estimate(denoiser, x, high, labels, clip), high, low)
         if low > 0:
             x = x + variance(high, low) ** 0.5 * draws.normal(*x.shape[1:])
     return x
 
 
-def ddim(
-    denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, eta: float = 0.0, clip: bool = False
-) -> Tensor:
+def ddim(denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, eta: float = 0.0, clip: bool = False) -> Tensor:
     """DDIM (arXiv 2010.02502, eq. 12) over descending sigmas (S + 1,) that end in 0; deterministic at eta = 0."""
     grid = sigmas.tolist()
-    for high, low in zip(grid, grid[1:]):
+    for high, low in itertools.pairwise(grid):
         x0 = estimate(denoiser, x, high, labels, clip)
         if eta > 0 and low > 0:
             noise = eta * low * (1 - (low / high) ** 2) ** 0.5 * draws.normal(*x.shape[1:])

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from bench.cards import AssetName
 from bench.contract import Kit
 from bench.data.datasets import DataSet
 from bench.harness.codehash import code_hash
@@ -20,7 +21,7 @@ from bench.meters.latency import synchronise
 from bench.meters.memory import peak_memory
 from bench.nets.ema import frozen
 from bench.training import recipes
-from bench.values import AssetName, Budget, Measure, TrainCost, UserError, digest, measured, missing
+from bench.values import Budget, Measure, TrainCost, UserError, digest, measured, missing
 
 FEATURE_CLASSIFIER = "feature_classifier"  # belongs to the metrics; no strategy can ask for it
 ASSET_SEED = 0
@@ -38,9 +39,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     AssetName.DENOISER: Recipe(recipes.build_denoiser, recipes.fit_denoiser),
     AssetName.AUTOENCODER: Recipe(recipes.build_autoencoder, recipes.fit_autoencoder),
-    AssetName.LATENT_DENOISER: Recipe(
-        recipes.build_latent_denoiser, recipes.fit_latent_denoiser, needs=(AssetName.AUTOENCODER,)
-    ),
+    AssetName.LATENT_DENOISER: Recipe(recipes.build_latent_denoiser, recipes.fit_latent_denoiser, needs=(AssetName.AUTOENCODER,)),
     AssetName.NOISY_CLASSIFIER: Recipe(recipes.build_noisy_classifier, recipes.fit_noisy_classifier),
     FEATURE_CLASSIFIER: Recipe(recipes.build_feature_classifier, recipes.fit_feature_classifier),
 }

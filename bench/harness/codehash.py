@@ -1,16 +1,16 @@
 """A hash of the code behind a cell: the syntax trees, without comments and docstrings, of a module and of the project modules it imports.
 
-Static: nothing is imported. `bench.values`, `bench.registry` and `bench.hints` hold no arithmetic and are left out, so that bookkeeping reruns nothing.
+Static: nothing is imported. Values, cards, registry and hints hold no arithmetic and are left out, so that bookkeeping reruns nothing.
 """
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 PROJECT = ("bench", "strategies")
-BOOKKEEPING = {"bench.values", "bench.registry", "bench.hints"}
+BOOKKEEPING = {"bench.values", "bench.cards", "bench.registry", "bench.hints"}
 ALWAYS = ("bench.diffusion.noise", "bench.data.datasets")  # shape every cell, though strategies do not import them
 
 
@@ -48,7 +48,7 @@ def _collect(name: str, path: Path, found: dict[str, Path]) -> None:
             _collect(imported, source, found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def project_imports(path: Path, everything: bool = False) -> tuple[str, ...]:
     """Dotted names that a file imports from this project, or from anywhere."""
     names: list[str] = []
@@ -60,12 +60,12 @@ def project_imports(path: Path, everything: bool = False) -> tuple[str, ...]:
     return tuple(name for name in names if everything or name.split(".")[0] in PROJECT)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _stripped(path: Path) -> str:
     """The dump of a module's tree without docstrings; comments are not in a tree."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

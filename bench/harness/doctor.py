@@ -29,7 +29,13 @@ def examine() -> list[Finding]:
     found.append(Finding("strategies", True, f"{len(list(registry))} registered"))
     found += [Finding(f"plug-in {p.origin}", False, p.reason) for p in registry.problems]
     weights = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-    found.append(Finding("Inception weights", weights.is_file(), str(weights) if weights.is_file() else "not found: no FID; see --inception-weights and --download"))
+    found.append(
+        Finding(
+            "Inception weights",
+            weights.is_file(),
+            str(weights) if weights.is_file() else "not found: no FID; see --inception-weights and --download",
+        )
+    )
     return found + [_data(name) for name in LOADERS]
 
 

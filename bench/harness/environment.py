@@ -10,12 +10,19 @@ from pathlib import Path
 
 import torch
 
+from bench.values import UserError
+
 PACKAGES = ("torch", "torchvision", "diffusers", "torch-fidelity", "codecarbon", "fvcore", "numpy")
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The device asked for, or CUDA where there is one, or the CPU."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device asked for, or CUDA where there is one, or the CPU. One that is not there is a `UserError`."""
+    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"unknown device '{device}'; known: cpu, cuda, cuda:N")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UserError("device cuda asked for, and this machine has no CUDA device that torch can use")
+    return torch.device(device)
 
 
 def device_name(device: torch.device) -> str:

@@ -4,8 +4,8 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,8 +90,8 @@ class Bench:
         with energy_meter(self._device) as energy, peak_memory(self._device) as peak, counted(model) as calls:
             for first in range(0, budget.n_samples, budget.batch_size):
                 count = min(budget.batch_size, budget.n_samples - first)
-                request = self._request(cell, first, count)
-                seconds.append(timed(lambda: images.append(strategy.sample(model, request)), self._device))
+                draw = partial(strategy.sample, model, self._request(cell, first, count))
+                seconds.append(timed(lambda draw=draw: images.append(draw()), self._device))
                 _check(images[-1], count, cell)
                 self._progress("sampling", first + count, budget.n_samples)
         every = torch.cat([part.cpu() for part in images])
@@ -148,9 +148,7 @@ class Bench:
         bits = torch.cat(parts)
         error = float(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else 0.0
         mean = float(bits.mean())
-        return Measure(
-            value=mean, low=mean - 1.96 * error, high=mean + 1.96 * error, n=len(bits), method="variational bound, test split"
-        )
+        return Measure(value=mean, low=mean - 1.96 * error, high=mean + 1.96 * error, n=len(bits), method="variational bound, test split")
 
     def _request(self, cell: Cell, first: int, count: int) -> Request:
         """Images first..first + count of the cell, on its device."""

@@ -3,20 +3,21 @@
 import hashlib
 import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
 
+from bench.cards import AssetName, Card, Params
 from bench.data.datasets import DataSet, DataSource, load
 from bench.harness.assets import FEATURE_CLASSIFIER, RECIPES, asset_id
 from bench.harness.codehash import code_hash
 from bench.harness.suite import OWN, Suite
 from bench.metrics.features import EFFICIENTNET, EFFICIENTNET_SIDE, INCEPTION, INCEPTION_FILE
-from bench.registry import BUILT_IN, Registry
-from bench.values import AssetName, Card, Cell, Params, UserError, Workload, digest
+from bench.registry import BUILT_IN, USER, Registry
+from bench.values import Cell, UserError, Workload, digest
 
 PROTOCOL = 1  # rises when the meaning of any measured number changes
 
@@ -25,7 +26,7 @@ PROTOCOL = 1  # rises when the meaning of any measured number changes
 class Options:
     """What the user says beside the suite."""
 
-    data: DataSource = DataSource()
+    data: DataSource = field(default_factory=DataSource)
     plugins: tuple[Path, ...] = ()
     only: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
@@ -63,7 +64,7 @@ def chosen(suite: Suite, registry: Registry, options: Options) -> dict[str, tupl
     """Strategies with their sweeps: the suite's, plus plug-ins; narrowed by `only`, which may also name others."""
     table = {name: registry.get(name).card.sweep for name in registry} if suite.strategies is None else dict(suite.strategies)
     for path in options.plugins:
-        name = f"user.{path.stem}"
+        name = f"{USER}.{path.stem}"
         table.setdefault(name, registry.get(name).card.sweep)
     if options.only:
         table = {name: table.get(name, registry.get(name).card.sweep) for name in options.only}

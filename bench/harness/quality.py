@@ -36,9 +36,7 @@ class Reference:
 class Judge:
     """Scores images; `weights` and `download` say where Inception may come from."""
 
-    def __init__(
-        self, data: DataSet, budget: Budget, assets: Assets, device: torch.device, weights: Path | None, download: bool
-    ) -> None:
+    def __init__(self, data: DataSet, budget: Budget, assets: Assets, device: torch.device, weights: Path | None, download: bool) -> None:
         self._data, self._budget, self._assets, self._device = data, budget, assets, device
         self._weights, self._download = weights, download
         self._references: dict[str, Reference | str] = {}

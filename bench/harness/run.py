@@ -12,8 +12,8 @@ from bench.harness.engines.local import LocalEngine
 from bench.harness.environment import device_name
 from bench.harness.execute import provenance
 from bench.harness.plan import Options, asset_names, plan
-from bench.harness.show import Display
 from bench.harness.samples import save_real
+from bench.harness.show import Display
 from bench.harness.store import Store, dump, slug, write_atomic
 from bench.harness.suite import Suite
 from bench.harness.worker import AssetJob, CellJob, Setup, failed

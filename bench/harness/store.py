@@ -1,7 +1,7 @@
 """Records on disk: one atomic JSON file a cell, the store is the truth. No torch.
 
-    <root>/<suite>/<device>/plan.json, records/<cell id>.json, samples/<cell id>.png
-    <root>/assets/<asset id>/model.safetensors, asset.json
+<root>/<suite>/<device>/plan.json, records/<cell id>.json, samples/<cell id>.png
+<root>/assets/<asset id>/model.safetensors, asset.json
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.values import SCHEMA_VERSION, Record, Status, UserError
+from bench.values import SCHEMA_VERSION, Cell, Record, Status, UserError
 
 LOCAL = Path("results/local")
 PUBLISHED = Path("results")
@@ -111,3 +111,15 @@ def published_strategies(root: Path) -> set[str]:
     """Names of strategies with an OK record among the published ones, `<root>/<suite>/<device>/records`."""
     records = (read_record(path) for path in sorted(root.glob("*/*/records/*.json")))
     return {record.cell.strategy for record in records if record.status is Status.OK}
+
+
+def planned_states(root: Path, suite: str) -> list[dict[str, str | None]]:
+    """What has become of each cell of the last plan, a line a cell and device."""
+    found: list[dict[str, str | None]] = []
+    for folder in sorted(path.parent for path in (root / suite).glob("*/plan.json")):
+        records = {record.cell.id: record for record in Store(folder).records()}
+        for cell in parse(list[Cell], folder / "plan.json"):
+            record = records.get(cell.id)
+            state, reason = (str(record.status), record.reason) if record else ("to do", None)
+            found.append({"device": folder.name, "cell": cell.label, "state": state, "reason": reason})
+    return found

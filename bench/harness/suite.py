@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.cards import Params
 from bench.hints import near
-from bench.values import Budget, Params, UserError
+from bench.values import Budget, UserError
 
 FOLDER = Path(__file__).parent.parent / "suites"
 OWN = "own"  # in `extractors`: the data set's own classifier

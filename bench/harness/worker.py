@@ -14,7 +14,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
+from bench.cards import Card
 from bench.contract import Kit
 from bench.data.datasets import load
 from bench.harness.assets import Assets
@@ -23,7 +25,7 @@ from bench.harness.plan import Options
 from bench.harness.quality import Judge
 from bench.harness.store import Store
 from bench.registry import discover
-from bench.values import Card, Cell, Provenance, Record, Status, UserError
+from bench.values import Cell, Provenance, Record, Status, UserError
 
 LAST_LINES = 3
 TICK_S = 0.1  # between two progress messages
@@ -85,6 +87,7 @@ Message = Tick | Done | Refused
 def serve(pipe: Connection, setup: Setup) -> None:
     """The worker's main function: jobs until the pipe closes. Dies with its parent; Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # libraries draw bars; the default lock is a semaphore that outlives a killed worker
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with contextlib.suppress(BrokenPipeError, EOFError, ConnectionResetError):
         _serve(pipe, setup)
@@ -121,9 +124,7 @@ def _serve(pipe: Connection, setup: Setup) -> None:
 
 def failed(cell: Cell, card: Card, status: Status, reason: str, made: Provenance) -> Record:
     """A record without numbers: every cell has one, with its reason."""
-    return Record(
-        cell=cell, card=card, status=status, reason=reason, train=None, inherited={}, sample=None, scores={}, provenance=made
-    )
+    return Record(cell=cell, card=card, status=status, reason=reason, train=None, inherited={}, sample=None, scores={}, provenance=made)
 
 
 def classify(error: Exception) -> tuple[Status, str]:

@@ -5,6 +5,7 @@ fvcore's count of the same network, with a handler for attention, is the indepen
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,8 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-EXPENSIVE = ("mm", "bmm", "conv", "attention", "linear", "einsum", "lstm", "gru", "matmul")
-PRICELESS = ("convert",)  # names that contain an expensive word by accident
+EXPENSIVE = re.compile(r"(mm|mv)(_|$)|conv(?!ert)|attention|(?<![a-z])linear(?!\d)|einsum|lstm|gru|matmul")
 
 
 class UncountedOperation(Exception):
@@ -43,9 +43,7 @@ class FlopCounter(TorchDispatchMode):
 
 def is_expensive(name: str) -> bool:
     """Whether an operation's name says that it multiplies matrices."""
-    if any(word in name for word in PRICELESS):
-        return False
-    return any(word in name.strip("_").split("_") or name.strip("_").startswith(word) for word in EXPENSIVE)
+    return EXPENSIVE.search(name) is not None
 
 
 @contextmanager

@@ -46,9 +46,7 @@ class Extractor:
     @torch.no_grad()
     def __call__(self, images: Tensor, device: torch.device) -> Features:
         parts = [self.network(part.to(device)) for part in images.split(BATCH)]
-        return Features(
-            pooled=torch.cat([p[0].float().cpu() for p in parts]), logits=torch.cat([p[1].float().cpu() for p in parts])
-        )
+        return Features(pooled=torch.cat([p[0].float().cpu() for p in parts]), logits=torch.cat([p[1].float().cpu() for p in parts]))
 
 
 class ExtractorUnavailable(Exception):

@@ -41,9 +41,7 @@ def scores(generated: Features, reference: Features, extractor: str, signature: 
     with contextlib.redirect_stderr(io.StringIO()):  # torch-fidelity draws a progress bar that cannot be switched off
         values = {
             "fid": frechet(generated.pooled, reference.pooled),
-            "inception_score": isc_features_to_metric(generated.logits, splits=10, shuffle=True, rng_seed=RNG_SEED)[
-                KEY_METRIC_ISC_MEAN
-            ],
+            "inception_score": isc_features_to_metric(generated.logits, splits=10, shuffle=True, rng_seed=RNG_SEED)[KEY_METRIC_ISC_MEAN],
             "kid": kid_features_to_metric(
                 generated.pooled,
                 reference.pooled,

@@ -17,8 +17,8 @@ GROUPS = 8
 def sinusoid(t: Tensor, width: int) -> Tensor:
     """Sinusoidal features (B, width) of float times t (B,), on the scale 0..1000 of a thousand-step chain."""
     half = width // 2
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
-    angles = t.float()[:, None] * frequencies
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=t.dtype) / half)
+    angles = t[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

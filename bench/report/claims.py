@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bench.cards import Claim, Params, Relation
 from bench.report.frame import cost, quality_key, score
-from bench.values import Claim, Params, Record, Relation, Status
+from bench.values import Record, Status
 
 
 class Verdict(StrEnum):

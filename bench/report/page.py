@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 
 from bench.harness.store import Store
 from bench.report import claims, plots, tables
@@ -65,10 +65,8 @@ def _csv(rows: Board) -> pd.DataFrame:
     return table
 
 
-def _page(
-    suite: str, records: list[Record], rows: Board, table: pd.DataFrame, pictures: list[Path], stores: Sequence[Store]
-) -> str:
-    environment = Environment(loader=PackageLoader("bench.report"), autoescape=select_autoescape())
+def _page(suite: str, records: list[Record], rows: Board, table: pd.DataFrame, pictures: list[Path], stores: Sequence[Store]) -> str:
+    environment = Environment(loader=PackageLoader("bench.report"), autoescape=True)
     first, second = tables.table_three(rows)
     return environment.get_template("page.html.j2").render(
         suite=suite,

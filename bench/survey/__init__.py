@@ -66,3 +66,18 @@ def implemented(name: str) -> bool:
     spec = find_spec("strategies")
     folders = spec.submodule_search_locations if spec is not None else None
     return any(Path(folder, *name.split(".")).with_suffix(".py").is_file() for folder in folders or ())
+
+
+def overview(measured: set[str]) -> list[dict[str, object]]:
+    """One plain object per row, for `bench survey`."""
+    return [
+        {
+            "id": row.id,
+            "table": row.table,
+            "group": row.group,
+            "model": row.model,
+            "strategies": list(row.strategies),
+            "status": str(status(row, measured)),
+        }
+        for row in rows()
+    ]

@@ -10,11 +10,11 @@ from typing import ClassVar, final
 
 from torch import Tensor, nn
 
+from bench.cards import Card, Heading
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.data.images import to_uint8
 from bench.diffusion.likelihood import bits_per_dim, discretised_gaussian
 from bench.registry import register
-from bench.values import Card, Heading
 
 SMALLEST_SD = 1 / 255  # of pixels that never change: half a grey level
 

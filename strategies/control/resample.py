@@ -11,9 +11,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from bench.cards import Card, Heading
 from bench.contract import Kit, Request, Strategy
 from bench.registry import register
-from bench.values import Card, Heading
 
 
 class Album(nn.Module):

@@ -27,7 +27,7 @@ class TwoPoints(Denoiser):
 
 @torch.no_grad()
 def test_weight_zero_is_conditional_sampling_at_one_evaluation_a_step() -> None:
-    base = denoiser()
+    base = denoiser(torch.float32)
     guided = ClassifierFree(base, 0.0, null=10)
     with counted(guided) as calls:
         images = CFG(weight=0.0, steps=5).sample(guided, request(4))
@@ -37,7 +37,7 @@ def test_weight_zero_is_conditional_sampling_at_one_evaluation_a_step() -> None:
 
 @torch.no_grad()
 def test_guidance_costs_two_rows_a_step() -> None:
-    guided = ClassifierFree(denoiser(), 2.0, null=10)
+    guided = ClassifierFree(denoiser(torch.float32), 2.0, null=10)
     with counted(guided, with_levels=True) as calls:
         CFG(weight=2.0, steps=5).sample(guided, request(4))
     assert sum(calls.rows.values()) == 2 * 4 * 5 and calls.steps() == 5

@@ -1,9 +1,12 @@
 """The controls: a floor with the training images' moments, a ceiling made of training images of the asked class."""
 
+import math
+
+import pytest
 import torch
 
 from bench.data.datasets import DataSource, load
-from strategies.control.gaussian import Gaussian
+from strategies.control.gaussian import Gaussian, PixelGaussian
 from strategies.control.resample import Resample
 from tests.oracles import kit_of, request
 
@@ -27,13 +30,11 @@ def test_ceiling_returns_training_images_of_the_class() -> None:
     assert len({tuple(i.flatten().tolist()) for i in images}) > 150
 
 
-def test_uniform_pixels_cost_eight_bits() -> None:
-    """A normal far wider than the pixel range gives each grey level but the open ends the same probability; a narrow one is sharp."""
-    from bench.diffusion.likelihood import bits_per_dim, discretised_gaussian
-
-    x = torch.arange(256, dtype=torch.float64).reshape(1, 1, 16, 16) / 127.5 - 1
-    for sd, bits in ((1e-4, 0.0),):
-        nats = -discretised_gaussian(x, x, sd).flatten(1).sum(1)
-        assert float(bits_per_dim(nats, (1, 16, 16))) == bits
-    every = torch.stack([discretised_gaussian(torch.full((1,), v), torch.zeros(1), 0.5).exp() for v in x.flatten()])
-    assert abs(float(every.sum()) - 1) < 1e-9
+def test_likelihood_of_the_floor_is_that_of_its_normals() -> None:
+    """One bit per dimension where half of the probability lies on the image's grey level, none where all of it does."""
+    model = PixelGaussian(torch.full((4, 1, 1, 1), 100, dtype=torch.uint8))  # one grey level, the smallest deviation
+    images = torch.tensor([100, 101], dtype=torch.uint8).reshape(2, 1, 1, 1)
+    sharp, off = Gaussian().bits_per_dim(model, images, request(2, (1, 1, 1))).tolist()
+    inside = math.erf(1 / math.sqrt(2))  # half a bin is one deviation
+    assert sharp == pytest.approx(-math.log2(inside), rel=1e-3)
+    assert off == pytest.approx(-math.log2((math.erf(3 / math.sqrt(2)) - inside) / 2), rel=1e-3)

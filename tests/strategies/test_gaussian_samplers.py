@@ -1,5 +1,7 @@
 """DDPM and DDIM against diffusers' schedulers on the same network and noise, and against closed forms of Gaussian data."""
 
+import itertools
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -14,7 +16,13 @@ from strategies.eds.representation.ddim import DDIM
 from strategies.eds.state_space.ddpm import DDPM, VARIANCES, ReverseVariance
 from tests.oracles import Recorded, denoiser, request
 
-COMMON = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "timestep_spacing": "leading"}
+COMMON = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "timestep_spacing": "leading",
+}
 SEEDS = torch.arange(3)
 LABELS = torch.tensor([1, 5, 9])
 
@@ -94,7 +102,7 @@ def final_sd(steps: int, variance: Variance | None, data_variance: float = 0.25)
     """Standard deviation that a linear sampler brings a unit-normal start to, computed exactly by following the variance."""
     sigmas = grid(steps).tolist()
     total = 1 + sigmas[0] ** 2
-    for high, low in zip(sigmas, sigmas[1:], strict=False):
+    for high, low in itertools.pairwise(sigmas):
         gain = data_variance / (data_variance + high**2)
         factor = gain + (low / high if variance is None else (low / high) ** 2) * (1 - gain)
         total = factor**2 * total + (variance(high, low) if variance and low > 0 else 0.0)
@@ -151,5 +159,5 @@ def test_bad_hyper_parameters_are_refused(build) -> None:  # type: ignore[no-unt
 
 @torch.no_grad()
 def test_ddim_strategy_uses_the_labels() -> None:
-    model, strategy = denoiser(), DDIM(steps=4)
+    model, strategy = denoiser(torch.float32), DDIM(steps=4)
     assert not torch.equal(strategy.sample(model, request(2, labels=[0, 1])), strategy.sample(model, request(2, labels=[3, 4])))

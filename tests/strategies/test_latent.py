@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
+from bench.cards import AssetName
 from bench.diffusion.latent import LatentModel
 from bench.nets.autoencoder import Autoencoder
-from bench.testing import tiny_assets
-from bench.values import AssetName
+from bench.testing.subject import tiny_assets
 from strategies.eds.representation.ddim import DDIM
 from strategies.eds.representation.ldm import LDM
 from strategies.eps.mixing.ldm_ddim import LDMDDIM
@@ -15,7 +15,7 @@ from tests.oracles import denoiser, request
 
 @torch.no_grad()
 def test_identity_codec_equals_pixel_ddim() -> None:
-    base = denoiser()
+    base = denoiser(torch.float32)
     latent = LatentModel(base, nn.Identity(), (1, 8, 8))
     for eta, strategy in ((0.0, LDMDDIM(steps=10)), (1.0, LDM(steps=10, eta=1.0))):
         assert torch.equal(strategy.sample(latent, request(3)), DDIM(steps=10, eta=eta).sample(base, request(3)))

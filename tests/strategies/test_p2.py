@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bench.testing import tiny_assets
-from bench.values import AssetName
+from bench.cards import AssetName
+from bench.testing.subject import tiny_assets
 from strategies.eps.training.p2 import P2, p2_weight
 
 

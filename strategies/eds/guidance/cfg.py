@@ -10,13 +10,13 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.contract import Denoiser, Kit, Request, Strategy
+from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.contract import Kit, Request, Strategy
 from bench.data.images import padded, to_uint8
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.parametrise import ClassifierFree
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
-from bench.values import AssetName, Card, Claim, Heading, Relation
 
 
 @register

@@ -11,6 +11,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from bench.cards import AssetName, Card, Heading
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
 from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.gaussian import forward_variance, posterior_variance
@@ -18,7 +19,6 @@ from bench.diffusion.likelihood import bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ancestral, start
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
-from bench.values import AssetName, Card, Heading
 
 
 class ReverseVariance(StrEnum):
@@ -67,9 +67,7 @@ class DDPM(LikelihoodStrategy[Denoiser]):
         return to_uint8(ancestral(model, x, sigmas, request.labels, draws, variance, self.clip), request.shape)
 
     def bits_per_dim(self, model: Denoiser, images: Tensor, request: Request) -> Tensor:
-        nats = gaussian_bound(
-            model, to_model(images), self.sigmas(), request.labels, request.draws(), VARIANCES[self.variance], self.clip
-        )
+        nats = gaussian_bound(model, to_model(images), self.sigmas(), request.labels, request.draws(), VARIANCES[self.variance], self.clip)
         return bits_per_dim(nats, request.shape)
 
     def sigmas(self) -> Tensor:

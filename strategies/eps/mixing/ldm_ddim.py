@@ -10,11 +10,11 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.diffusion.latent import LatentModel, latent_model, sample_latent
 from bench.diffusion.schedules import uniform_times
 from bench.registry import register
-from bench.values import AssetName, Card, Claim, Heading, Relation
 
 
 @register

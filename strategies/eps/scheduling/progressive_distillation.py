@@ -12,6 +12,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
 from bench.data.images import padded, to_uint8
 from bench.diffusion.gaussian import ddim_mean_batch
@@ -20,7 +21,6 @@ from bench.diffusion.parametrise import EpsDenoiser, VDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, trailing_times
 from bench.registry import register
 from bench.training.train import Loss, noise_like, train
-from bench.values import AssetName, Card, Claim, Heading, Relation
 
 
 def distillation_target(teacher: Denoiser, x: Tensor, levels: Tensor, labels: Tensor) -> Tensor:
@@ -89,9 +89,7 @@ class ProgressiveDistillation(Strategy[Denoiser]):
         table = sigma_of(linear_alpha_bar()).to(kit.device)
         student = VDenoiser(copy.deepcopy(base.net).requires_grad_(True)).to(kit.device)
         seen = kit.budget.train_images
-        student = train(
-            student, tuning_loss(student, table), kit, images_seen=round(self.tuning_share * seen), what="PD velocity", lr=1e-3
-        )
+        student = train(student, tuning_loss(student, table), kit, images_seen=round(self.tuning_share * seen), what="PD velocity", lr=1e-3)
         for round_ in range(1, self.halvings + 1):
             teacher, student = student, copy.deepcopy(student).requires_grad_(True)
             steps = self.steps * 2 ** (self.halvings - round_)

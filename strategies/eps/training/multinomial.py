@@ -11,6 +11,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from bench.cards import Card, Heading
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.categorical import cosine_retention, divergence, draw, log_blend, log_onehot, log_posterior
@@ -19,7 +20,6 @@ from bench.nets.unet import UNet
 from bench.registry import register
 from bench.training.recipes import backbone
 from bench.training.train import Loss, train
-from bench.values import Card, Heading
 
 
 class CategoricalModel(nn.Module):

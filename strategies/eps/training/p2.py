@@ -10,6 +10,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
 from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.gaussian import posterior_variance
@@ -18,7 +19,6 @@ from bench.diffusion.loops import ddim, start
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.recipes import build_denoiser, fit_denoiser
-from bench.values import Card, Claim, Heading, Relation
 
 
 def p2_weight(snr: Tensor, k: float, gamma: float) -> Tensor:
@@ -77,9 +77,7 @@ class P2(LikelihoodStrategy[Denoiser]):
 
     def bits_per_dim(self, model: Denoiser, images: Tensor, request: Request) -> Tensor:
         draws = request.draws()
-        nats = gaussian_bound(
-            model, to_model(images), self.sigmas(), request.labels, draws, posterior_variance, clip=True
-        )
+        nats = gaussian_bound(model, to_model(images), self.sigmas(), request.labels, draws, posterior_variance, clip=True)
         return bits_per_dim(nats, request.shape)
 
     def sigmas(self) -> Tensor:

@@ -1,89 +1,26 @@
-"""Conformance: what every strategy must satisfy, as small named checks. Run by `bench check NAME|FILE` and over the whole registry.
-
-Each check takes a `Subject` and raises `AssertionError` with one line; an exception table for known faults lives with the tests.
-"""
+"""The checks, each a small named function that raises `AssertionError` with one line."""
 
 import dataclasses
 import inspect
 import pickle
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Kit, LikelihoodStrategy, Request, Strategy
+from bench.cards import AssetName, Heading
+from bench.contract import LikelihoodStrategy
 from bench.data.datasets import DataSource, load
-from bench.diffusion.noise import SeededDraws
-from bench.harness.assets import Assets
 from bench.harness.codehash import project_imports
 from bench.meters.calls import counted, networks
 from bench.meters.flops import network_flops, trajectory_flops
-from bench.registry import BUILT_IN, Registry
+from bench.registry import BUILT_IN
 from bench.survey import rows
-from bench.values import AssetName, Budget, Heading, Workload
+from bench.testing.subject import BATCH, Subject, request, tiny_assets
 
 FORBIDDEN = ("bench.meters", "bench.metrics", "bench.harness", "bench.report", "bench.cli", "time", "datetime", "random")
-BATCH = 4
-BUDGET = Budget(train_images=256, train_batch=32, width=8, n_samples=8, batch_size=BATCH, nll_images=BATCH, timing_s=0.1)
-
-
-@dataclass(frozen=True)
-class Result:
-    check: str
-    fault: str | None
-
-
-@lru_cache(maxsize=1)
-def tiny_assets() -> Assets:
-    """Assets for the digits at a budget that trains in a moment; only plumbing is tested with them."""
-    data = load("digits", DataSource())
-    workload = Workload(dataset="digits", shape=data.shape, n_classes=data.n_classes)
-    kit = Kit(
-        workload=workload,
-        budget=BUDGET,
-        images=data.train_images,
-        labels=data.train_labels,
-        device=torch.device("cpu"),
-        seed=0,
-    )
-    return Assets(Path(tempfile.mkdtemp(prefix="bench-check-")), data, kit)
-
-
-class Subject:
-    """A strategy under test, in the first configuration of its card's sweep, fitted once."""
-
-    def __init__(self, name: str, registry: Registry) -> None:
-        self.name, self.registry = name, registry
-        self.cls = registry.get(name)
-        self.strategy = registry.build(name, self.cls.card.sweep[0])
-
-    def fit(self, seed: int = 0, strategy: Strategy[Any] | None = None) -> nn.Module:
-        module: nn.Module = (strategy or self.strategy).fit(tiny_assets().kit_with(self.cls.card.assets, seed))
-        return module
-
-    @cached_property
-    def model(self) -> nn.Module:
-        return self.fit()
-
-    def sample(
-        self, model: nn.Module | None = None, seeds: Sequence[int] = range(BATCH), strategy: Strategy[Any] | None = None
-    ) -> Tensor:
-        with torch.no_grad():
-            images: Tensor = (strategy or self.strategy).sample(model or self.model, request(seeds))
-        return images
-
-
-def request(seeds: Sequence[int]) -> Request:
-    """Digits with these image seeds; the label is the seed modulo ten."""
-    numbers = torch.tensor(list(seeds))
-    return Request(
-        seeds=numbers, labels=numbers % 10, shape=(1, 8, 8), device=torch.device("cpu"), draws=lambda: SeededDraws(numbers)
-    )
 
 
 def check_value_semantics(s: Subject) -> None:
@@ -237,20 +174,6 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_flops,
     check_likelihood,
 )
-
-
-def check_all(name: str, registry: Registry) -> list[Result]:
-    """Every check on one strategy; a fault is one line."""
-    subject = Subject(name, registry)
-    results = []
-    for check in CHECKS:
-        try:
-            check(subject)
-            fault = None
-        except Exception as error:  # a strategy may fail in any way; each is that check's fault
-            fault = f"{type(error).__name__}: {error}".splitlines()[0]
-        results.append(Result(check.__name__.removeprefix("check_"), fault))
-    return results
 
 
 def _snapshot(module: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,70 @@
+"""The options that commands share, and what they mean together."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from bench.values import UserError
+
+if TYPE_CHECKING:
+    from bench.harness.plan import Options
+    from bench.harness.suite import Suite
+    from bench.registry import Registry
+
+DEFAULT_SUITE = "digits"
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+SuiteName = Annotated[str, typer.Argument(metavar="[SUITE]", help="A suite's name, or a path to a TOML file.")]
+Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="A Python file with a strategy of yours.")]
+Only = Annotated[Optional[str], typer.Option(metavar="NAMES", help="Comma-separated strategies.")]
+Seeds = Annotated[Optional[str], typer.Option(metavar="NUMBERS", help="Comma-separated seeds, in place of the suite's.")]
+Results = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Where records lie; by default results/local.")]
+Device = Annotated[Optional[str], typer.Option(help="cpu or cuda; by default CUDA where there is one.")]
+Data = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Folder that holds the data set.")]
+Download = Annotated[bool, typer.Option("--download", help="Allow downloads of data and Inception weights.")]
+Weights = Annotated[Optional[Path], typer.Option(metavar="FILE", help="torch-fidelity's Inception weights.")]
+MaxMinutes = Annotated[Optional[float], typer.Option(help="Start no cell that cannot finish within this time.")]
+Out = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Where the report goes.")]
+
+
+def resolve(
+    suite: str,
+    only: str | None,
+    plugin: list[Path] | None,
+    seeds: str | None,
+    data: Path | None,
+    download: bool,
+    weights: Path | None,
+) -> "tuple[Suite, Registry, Options]":
+    """Suite, registry and options from what the user said; tells of broken entry points on the way."""
+    from bench.harness.suite import load
+
+    chosen, numbers = load(suite), _numbers(seeds)  # the cheap faults first: what follows imports torch
+
+    from bench.data.datasets import DataSource
+    from bench.harness.plan import Options
+    from bench.registry import discover
+
+    plugins = tuple(path.resolve() for path in plugin or ())
+    registry = discover(plugins)
+    for problem in registry.problems:
+        print(f"not loaded: {problem.origin}: {problem.reason}", file=sys.stderr)
+    names = tuple(name.strip() for name in only.split(",")) if only else ()
+    source = DataSource(folder=data, download=download)
+    return chosen, registry, Options(data=source, plugins=plugins, only=names, seeds=numbers, inception_weights=weights)
+
+
+def report_folder(root: Path, suite: str) -> Path:
+    """Published records report into reports/, a user's own into reports/local, any other folder's beside its records."""
+    from bench.harness.store import LOCAL, PUBLISHED
+
+    homes = {PUBLISHED: Path("reports"), LOCAL: Path("reports/local")}
+    return homes.get(root, root / "reports") / suite
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else None
+    except ValueError:
+        raise UserError(f"--seeds takes numbers with commas between, not '{text}'") from None
