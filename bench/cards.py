@@ -68,7 +68,7 @@ class Card:
     """What a strategy says of itself. Nothing here is a measurement of ours.
 
     `sampling_fields` names the hyper-parameters that `fit` never reads, so that one fitted model serves their whole sweep.
-    `no_likelihood` is the reason for an empty NLL cell; `None` for a `LikelihoodStrategy`.
+    `likelihood` names the estimator of a `LikelihoodStrategy`, and for every other one gives the reason for an empty NLL cell.
     """
 
     title: str
@@ -78,9 +78,9 @@ class Card:
     heading: Heading
     rows: tuple[str, ...]
     saves: str
+    likelihood: str
     tasks: tuple[Task, ...] = (Generate(),)
     assets: tuple[AssetName, ...] = ()
     sampling_fields: tuple[str, ...] = ()
     sweep: tuple[Params, ...] = ({},)
-    no_likelihood: str | None = None
     claims: tuple[Claim, ...] = ()

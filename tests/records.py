@@ -50,7 +50,17 @@ def made_cell(strategy: str, seed: int = 0, **params: int) -> Cell:
 def made_card(strategy: str) -> Card:
     heading, title = strategy.rsplit(".", 1)
     claims = (BETTER_THAN_DDPM,) if title == "ddim" else ()
-    return Card(title=title, paper="A paper", year=2021, arxiv="0", heading=Heading(heading), rows=("I-29",), saves="x", claims=claims)
+    return Card(
+        title=title,
+        paper="A paper",
+        year=2021,
+        arxiv="0",
+        heading=Heading(heading),
+        rows=("I-29",),
+        saves="x",
+        likelihood="x",
+        claims=claims,
+    )
 
 
 def made_energy(kwh: float) -> Energy:

@@ -28,7 +28,7 @@ from bench.data.images import padded, to_uint8
 @dataclass(frozen=True, kw_only=True)
 class Mine(Strategy):
     card: ClassVar[Card] = Card(title="Mine", paper="none", year=2026, arxiv=None, heading=Heading.CONTROL, rows=(), saves="all",
-                                assets=(AssetName.DENOISER,), no_likelihood="not applicable: a test")
+                                assets=(AssetName.DENOISER,), likelihood="not applicable: a test")
     def fit(self, kit):
         return kit.denoiser()
     def sample(self, model, request):

@@ -6,6 +6,7 @@ from bench.contract import Denoiser, Kit, Request
 from bench.data.images import padded, to_uint8
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.nets.autoencoder import codec_of
 
 
 class LatentModel(nn.Module):
@@ -18,10 +19,10 @@ class LatentModel(nn.Module):
 
 def latent_model(kit: Kit) -> LatentModel:
     """The kit's latent denoiser with its autoencoder's decoder."""
-    codec = kit.autoencoder()
+    codec = codec_of(kit)
     _, height, width = padded(kit.workload.shape)
     shape = (codec.latent, height // codec.factor, width // codec.factor)
-    return LatentModel(kit.latent_denoiser(), codec.decoder, shape)  # type: ignore[arg-type]
+    return LatentModel(kit.latent_denoiser(), codec.decoder, shape)
 
 
 def sample_latent(model: LatentModel, request: Request, steps: int, eta: float) -> Tensor:

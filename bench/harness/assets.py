@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from bench.cards import AssetName
-from bench.contract import Kit
+from bench.contract import Kit, Progress
 from bench.data.datasets import DataSet
 from bench.harness.codehash import code_hash
 from bench.harness.store import dump, parse, write_atomic
@@ -75,9 +76,10 @@ class Assets:
 
     def kit_with(self, names: tuple[AssetName, ...], seed: int = ASSET_SEED) -> Kit:
         """The base kit offering these assets and no others."""
-        offered = {name: lambda name=name: self.get(name).module for name in names}
-        fields = {key: getattr(self._kit, key) for key in ("workload", "budget", "images", "labels", "device", "progress")}
-        return Kit(**fields, seed=seed, assets=offered)
+        return replace(self._kit, seed=seed, assets={name: partial(self._module, name) for name in names})
+
+    def _module(self, name: str) -> nn.Module:
+        return self.get(name).module
 
     def closure(self, names: tuple[AssetName, ...]) -> tuple[str, ...]:
         """The assets and all that they need, each once: what their user inherits the cost of."""
@@ -87,25 +89,28 @@ class Assets:
         return tuple(found)
 
 
+class SeenImages:
+    """A `Progress` that adds up training images over all phases of a fit, and passes the word on."""
+
+    def __init__(self, onward: Progress) -> None:
+        self.total, self._phase, self._done, self._onward = 0, "", 0, onward
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.total += done - (self._done if what == self._phase else 0)
+        self._phase, self._done = what, done
+        self._onward(what, done, total)
+
+
 def priced(run: Callable[[Kit], nn.Module], kit: Kit) -> Asset:
     """Run a training and price it: images, device time, energy, memory."""
-    seen = 0
-
-    def count(what: str, done: int, total: int) -> None:
-        nonlocal seen, before
-        seen += max(0, done - before) if done >= before else done
-        before = done
-        kit.progress(what, done, total)
-
-    before = 0
-    counting = Kit(**{**vars(kit), "progress": count})
+    seen = SeenImages(kit.progress)
     with energy_meter(kit.device) as energy, peak_memory(kit.device) as peak:
         begin = time.perf_counter()
-        module = run(counting)
+        module = run(replace(kit, progress=seen))
         synchronise(kit.device)
         seconds = time.perf_counter() - begin
     cost = TrainCost(
-        images_seen=measured(seen, method="counted"),
+        images_seen=measured(seen.total, method="counted"),
         device_s=measured(seconds),
         gpu_days=gpu_days(seconds, kit.device),
         peak_bytes=peak.measure,

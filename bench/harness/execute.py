@@ -4,8 +4,8 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,6 +43,17 @@ class Sampled:
     energy: Energy
 
 
+class Kept:
+    """A call that keeps its result, for a clock that throws it away."""
+
+    def __init__(self, call: Callable[[], Tensor]) -> None:
+        self._call = call
+        self.result: Tensor | None = None
+
+    def __call__(self) -> None:
+        self.result = self._call()
+
+
 class Bench:
     """The worker's hands: one data set, one budget, one device; keeps the last fitted model for the rest of its sweep."""
 
@@ -55,7 +66,7 @@ class Bench:
         started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
         kit = self._assets.kit_with(strategy.card.assets, cell.seed)
         inherited = {name: self._assets.get(name).cost for name in self._assets.closure(strategy.card.assets)}
-        fitted = self._fit(cell, strategy, dataclasses.replace(kit, progress=self._progress))
+        fitted = self._fit(cell, strategy, kit)
         with torch.no_grad():
             sampled = self._sample(cell, strategy, fitted.module)
             cost = self._cost(cell, strategy, fitted.module, sampled)
@@ -90,9 +101,9 @@ class Bench:
         with energy_meter(self._device) as energy, peak_memory(self._device) as peak, counted(model) as calls:
             for first in range(0, budget.n_samples, budget.batch_size):
                 count = min(budget.batch_size, budget.n_samples - first)
-                draw = partial(strategy.sample, model, self._request(cell, first, count))
-                seconds.append(timed(lambda draw=draw: images.append(draw()), self._device))
-                _check(images[-1], count, cell)
+                batch = Kept(partial(strategy.sample, model, self._request(cell, first, count)))
+                seconds.append(timed(batch, self._device))
+                images.append(_checked(batch.result, count, cell))
                 self._progress("sampling", first + count, budget.n_samples)
         every = torch.cat([part.cpu() for part in images])
         return Sampled(every, labels, calls, tuple(seconds), peak.measure, energy.energy)
@@ -136,7 +147,7 @@ class Bench:
 
     def _likelihood(self, cell: Cell, strategy: Strategy[Any], model: nn.Module) -> Measure:
         if not isinstance(strategy, LikelihoodStrategy):
-            return missing(strategy.card.no_likelihood or "not applicable: the card gives no reason")
+            return missing(strategy.card.likelihood)
         images = self._data.test_images[: cell.budget.nll_images].to(self._device)
         labels = self._data.test_labels[: len(images)].to(self._device)
         parts = []
@@ -148,7 +159,9 @@ class Bench:
         bits = torch.cat(parts)
         error = float(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else 0.0
         mean = float(bits.mean())
-        return Measure(value=mean, low=mean - 1.96 * error, high=mean + 1.96 * error, n=len(bits), method="variational bound, test split")
+        return Measure(
+            value=mean, low=mean - 1.96 * error, high=mean + 1.96 * error, n=len(bits), method=f"{strategy.card.likelihood}; test split"
+        )
 
     def _request(self, cell: Cell, first: int, count: int) -> Request:
         """Images first..first + count of the cell, on its device."""
@@ -179,7 +192,8 @@ def _batches(total: int, batch: int) -> list[int]:
     return [min(batch, total - first) for first in range(0, total, batch)]
 
 
-def _check(images: Tensor, count: int, cell: Cell) -> None:
+def _checked(images: Tensor | None, count: int, cell: Cell) -> Tensor:
     wanted = (count, *cell.workload.shape)
-    if images.dtype != torch.uint8 or tuple(images.shape) != wanted:
-        raise ValueError(f"sample returned {images.dtype} {tuple(images.shape)}, not uint8 {wanted}")
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or tuple(images.shape) != wanted:
+        raise ValueError(f"sample returned {getattr(images, 'dtype', type(images))} {getattr(images, 'shape', '')}, not uint8 {wanted}")
+    return images

@@ -117,10 +117,11 @@ def _prepare(engine: LocalEngine, todo: list[Cell], clock: Clock, display: Displ
         limit = clock.limit(user)
         if limit is None:
             return
+        begin = time.perf_counter()
         with display.job(f"asset {name}") as on_tick:
             outcome = engine.run(AssetJob(name, user), limit, on_tick)
-        if outcome.status is not Status.OK:
-            display.line(f"asset {name}: {outcome.status}: {outcome.reason}")
+        took = time.perf_counter() - begin
+        display.line(f"  asset {name}: {outcome.status}, {took:.1f} s" + (f": {outcome.reason}" if outcome.reason else ""))
 
 
 def _run_cell(

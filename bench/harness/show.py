@@ -3,19 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.harness.suite import Suite
+from bench.harness.worker import Tick
 from bench.values import Cell, Status
-
-
-class TickLike(Protocol):
-    what: str
-    done: int
-    total: int
 
 
 class Display:
@@ -42,26 +36,24 @@ class Display:
             yield
 
     @contextmanager
-    def job(self, title: str) -> Iterator[Callable[[TickLike], None]]:
+    def job(self, title: str) -> Iterator[Callable[[Tick], None]]:
+        """A bar for one job; the rate is that of its present phase."""
         task = self._bars.add_task(title, total=None, rate="")
-        seen = {"what": "", "since": time.monotonic(), "from": 0}
+        first, since = Tick("", 0, 0), time.monotonic()
 
-        def tick(tick: TickLike) -> None:
-            if tick.what != seen["what"]:
-                seen.update({"what": tick.what, "since": time.monotonic(), "from": tick.done})
-            elapsed = time.monotonic() - float(seen["since"])
-            rate = (tick.done - int(seen["from"])) / elapsed if elapsed > 0 else 0.0
+        def show(tick: Tick) -> None:
+            nonlocal first, since
+            if tick.what != first.what:
+                first, since = tick, time.monotonic()
+            elapsed = time.monotonic() - since
+            rate = f"{(tick.done - first.done) / elapsed:,.0f} images/s" if elapsed > 0 and tick.done > first.done else ""
             text = title if tick.what in title else f"{title}: {tick.what}"
-            shown = f"{rate:,.0f} images/s" if rate else ""
-            self._bars.update(task, description=text, completed=tick.done, total=tick.total, rate=shown)
+            self._bars.update(task, description=text, completed=tick.done, total=tick.total, rate=rate)
 
-        begin = time.monotonic()
         try:
-            yield tick
+            yield show
         finally:
             self._bars.remove_task(task)
-        if title.startswith("asset "):
-            self.line(f"  {title}: {time.monotonic() - begin:.1f} s")
 
     def cell_done(self, cell: Cell, status: Status, reason: str | None, wall_s: float) -> None:
         self._bars.advance(self._all)

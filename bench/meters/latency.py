@@ -9,6 +9,7 @@ import torch
 
 WARM_UPS = 3
 STABLE = 0.02
+WARM_UP_SHARE = 0.25
 ENOUGH = 30
 RELATIVE_CI = {"cuda": 0.01, "cpu": 0.03}
 
@@ -44,19 +45,24 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 
 def measure(call: Callable[[], object], device: torch.device, limit_s: float) -> Latency:
-    """Repeat the call: at least once, and until 30 samples with a narrow median, or until `limit_s` is spent."""
-    end = time.monotonic() + limit_s
-    warm: list[float] = []
-    while len(warm) < WARM_UPS or max(warm[-3:]) > (1 + STABLE) * min(warm[-3:]):
+    """Warm up, then repeat the call until 30 samples give a narrow median, or until `limit_s` is spent; once at the least."""
+    begin = time.monotonic()
+    warm = [timed(call, device)]
+    while time.monotonic() - begin < limit_s * WARM_UP_SHARE and not _stable(warm):
         warm.append(timed(call, device))
-        if time.monotonic() > end - (limit_s - sum(warm)) / 2 or len(warm) >= 10 * WARM_UPS:
-            break
-    samples: list[float] = []
-    while not samples or time.monotonic() < end:
+    samples = [timed(call, device)]
+    while time.monotonic() - begin < limit_s and not (len(samples) >= ENOUGH and _narrow(samples, device)):
         samples.append(timed(call, device))
-        if len(samples) >= ENOUGH and median_spread(samples) <= RELATIVE_CI.get(device.type, 0.03):
-            break
     return Latency(samples_s=tuple(samples))
+
+
+def _stable(warm: list[float]) -> bool:
+    last = warm[-WARM_UPS:]
+    return len(last) == WARM_UPS and max(last) <= (1 + STABLE) * min(last)
+
+
+def _narrow(samples: list[float], device: torch.device) -> bool:
+    return median_spread(samples) <= RELATIVE_CI[device.type]
 
 
 def median_spread(samples: list[float]) -> float:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.contract import Kit
 from bench.nets.unet import GROUPS
 
 
@@ -75,3 +76,10 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         return self.decoder(z)
+
+
+def codec_of(kit: Kit) -> Autoencoder:
+    """The kit's autoencoder, by its type."""
+    codec = kit.autoencoder()
+    assert isinstance(codec, Autoencoder)
+    return codec

@@ -111,8 +111,8 @@ class UNet(nn.Module):
 
 def zeroed(module: nn.Conv2d) -> nn.Conv2d:
     """The layer with all parameters zero, so that its residual branch starts as the identity."""
-    nn.init.zeros_(module.weight)
-    nn.init.zeros_(module.bias)
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
     return module
 
 

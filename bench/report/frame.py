@@ -128,7 +128,7 @@ def board(records: list[Record]) -> Board:
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         cell = record.cell
-        key = (cell.strategy, configuration(cell.strategy, cell.shown), cell.workload.dataset, record.provenance.device)
+        key: tuple[str, ...] = (cell.strategy, configuration(cell.strategy, cell.shown), cell.workload.dataset, record.provenance.device)
         groups.setdefault(key, []).append(record)
     info, values, reasons = [], [], []
     for key, group in groups.items():

@@ -52,8 +52,8 @@ def _panel(axis: Axes, shown: pd.DataFrame, names: pd.DataFrame, cost: str, qual
     for title, (colour, marker) in styles.items():
         rows = points[names.loc[points.index, "title"] == title].sort_values(cost)
         axis.plot(rows[cost], rows[quality], color=colour, alpha=0.35, linewidth=1)
-        faded = [1.0 if i in on_front else 0.4 for i in rows.index]
-        axis.scatter(rows[cost], rows[quality], color=colour, marker=marker, alpha=faded or None, label=title, zorder=3)
+        for chosen, alpha, label in ((rows[rows.index.isin(on_front)], 1.0, "_front"), (rows, 0.4, title)):
+            axis.scatter(chosen[cost], chosen[quality], color=colour, marker=marker, alpha=alpha, label=label, zorder=3)
     axis.plot(points[cost].iloc[front], points[quality].iloc[front], color="black", linestyle="--", linewidth=1, label="_front")
     axis.set_xscale("log")
     axis.set_yscale("log")

@@ -39,7 +39,7 @@ def check_value_semantics(s: Subject) -> None:
 def check_card(s: Subject) -> None:
     """Complete, true to the path, and every configuration that it names can be built."""
     card, fields = s.cls.card, {f.name for f in dataclasses.fields(s.cls)}  # type: ignore[arg-type]
-    assert card.title and card.paper and card.saves and card.sweep, "title, paper, saves and sweep must not be empty"
+    assert card.title and card.paper and card.saves and card.likelihood and card.sweep, "no field of the card may be empty"
     known = {row.id: row for row in rows()}
     for row_id in card.rows:
         assert row_id in known, f"the survey has no row {row_id}"
@@ -50,7 +50,6 @@ def check_card(s: Subject) -> None:
     assert set(card.sampling_fields) <= fields, "sampling_fields names something that is no field"
     for overrides in (*card.sweep, *(claim.params for claim in card.claims)):
         s.registry.build(s.name, overrides)
-    assert (card.no_likelihood is None) == isinstance(s.strategy, LikelihoodStrategy), "no_likelihood is for the others"
 
 
 def check_docstring(s: Subject) -> None:

@@ -10,7 +10,7 @@ from bench.contract import Kit
 from bench.data.images import padded, to_model
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import alpha_bar_of
-from bench.nets.autoencoder import Autoencoder
+from bench.nets.autoencoder import Autoencoder, codec_of
 from bench.nets.classifier import Classifier, NoisyClassifier
 from bench.nets.ema import seeded
 from bench.nets.unet import UNet, unet_for
@@ -99,14 +99,14 @@ def fit_autoencoder(net: Autoencoder, kit: Kit, what: str) -> Autoencoder:
 
 def build_latent_denoiser(kit: Kit) -> EpsDenoiser:
     """An untrained denoiser of the latents of the kit's autoencoder."""
-    codec = _codec(kit)
+    codec = codec_of(kit)
     size = padded(kit.workload.shape)[1] // codec.factor
     return EpsDenoiser(backbone(kit, channels=codec.latent, size=size)).to(kit.device)
 
 
 def fit_latent_denoiser(denoiser: EpsDenoiser, kit: Kit, what: str) -> EpsDenoiser:
     """Train it on encoded images, same schedule and loss as the pixel one."""
-    encode = torch.no_grad()(_codec(kit).encode)
+    encode = torch.no_grad()(codec_of(kit).encode)
     loss = eps_loss(denoiser, unweighted, kit.workload.n_classes, encode)
     return train(denoiser, loss, kit, images_seen=kit.budget.train_images, what=what)
 
@@ -140,9 +140,3 @@ def fit_feature_classifier(net: Classifier, kit: Kit, what: str) -> Classifier:
         return F.cross_entropy(net(images)[1], labels, label_smoothing=0.05)
 
     return train(net, loss, kit, images_seen=min(CLASSIFIER_IMAGES, kit.budget.train_images), what=what)
-
-
-def _codec(kit: Kit) -> Autoencoder:
-    codec = kit.autoencoder()
-    assert isinstance(codec, Autoencoder)
-    return codec

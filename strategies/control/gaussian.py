@@ -46,6 +46,7 @@ class Gaussian(LikelihoodStrategy[PixelGaussian]):
         heading=Heading.CONTROL,
         rows=(),
         saves="everything: no network",
+        likelihood="exact, normals integrated over grey levels",
     )
 
     def fit(self, kit: Kit) -> PixelGaussian:

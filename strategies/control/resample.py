@@ -45,7 +45,7 @@ class Resample(Strategy[Album]):
         heading=Heading.CONTROL,
         rows=(),
         saves="everything: no network",
-        no_likelihood="not applicable: a finite set of images has no density",
+        likelihood="not applicable: a finite set of images has no density",
     )
 
     def fit(self, kit: Kit) -> Album:

@@ -38,7 +38,7 @@ class CFG(Strategy[ClassifierFree]):
         saves="the classifier of guided sampling",
         assets=(AssetName.DENOISER,),
         sweep=({"weight": 0.0}, {"weight": 1.0}),
-        no_likelihood="not applicable: the guided score is not that of a normalised density",
+        likelihood="not applicable: the guided score is not that of a normalised density",
         claims=(
             Claim(
                 text="guidance makes samples more recognisable as their class",

@@ -50,7 +50,7 @@ class DDIM(Strategy[Denoiser]):
         assets=(AssetName.DENOISER,),
         sampling_fields=("steps", "eta", "spacing"),
         sweep=({"steps": 4}, {"steps": 10}, {"steps": 50}),
-        no_likelihood="inherited: the likelihood is that of the base model, see DDPM",
+        likelihood="inherited: the likelihood is that of the base model, see DDPM",
         claims=(
             Claim(
                 text="at 10 steps DDIM's samples are better than DDPM's",

@@ -37,7 +37,7 @@ class LDM(Strategy[LatentModel]):
         assets=(AssetName.AUTOENCODER, AssetName.LATENT_DENOISER),
         sampling_fields=("steps", "eta"),
         sweep=({"steps": 50}, {"steps": 200}),
-        no_likelihood="not applicable: a deterministic decoder defines no density of pixels",
+        likelihood="not applicable: a deterministic decoder defines no density of pixels",
         claims=(
             Claim(
                 text="sampling in the latent space costs fewer FLOPs than in pixels at equal steps",

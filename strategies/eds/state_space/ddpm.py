@@ -49,6 +49,7 @@ class DDPM(LikelihoodStrategy[Denoiser]):
         heading=Heading.STATE_SPACE,
         rows=("I-08", "I-28"),
         saves="nothing: the baseline",
+        likelihood="variational bound of the chain actually sampled",
         assets=(AssetName.DENOISER,),
         sampling_fields=("steps", "variance", "clip"),
         sweep=({"steps": 10}, {"steps": 50}, {"steps": 250}),

@@ -36,7 +36,7 @@ class LDMDDIM(Strategy[LatentModel]):
         assets=(AssetName.AUTOENCODER, AssetName.LATENT_DENOISER),
         sampling_fields=("steps",),
         sweep=({"steps": 10}, {"steps": 50}),
-        no_likelihood="not applicable: a deterministic decoder defines no density of pixels",
+        likelihood="not applicable: a deterministic decoder defines no density of pixels",
         claims=(
             Claim(
                 text="the quality of 50 implicit steps stays near that of the stochastic latent chain",

@@ -61,7 +61,7 @@ class ProgressiveDistillation(Strategy[Denoiser]):
         saves="sampling steps, for a second training",
         assets=(AssetName.DENOISER,),
         sweep=({"steps": 4},),
-        no_likelihood="not applicable: a deterministic few-step sampler defines no bound",
+        likelihood="not applicable: a deterministic few-step sampler defines no bound",
         claims=(
             Claim(
                 text="at 4 steps the student is better than DDIM with its teacher",

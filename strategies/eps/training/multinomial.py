@@ -79,6 +79,7 @@ class Multinomial(LikelihoodStrategy[CategoricalModel]):
         heading=Heading.TRAINING,
         rows=("II-03",),
         saves="dequantisation: the state is as discrete as the data",
+        likelihood="variational bound, each level spread evenly over its grey values",
         sweep=({"steps": 100},),
     )
 

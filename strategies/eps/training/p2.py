@@ -44,6 +44,7 @@ class P2(LikelihoodStrategy[Denoiser]):
         heading=Heading.TRAINING,
         rows=("II-04",),
         saves="training for a given quality",
+        likelihood="variational bound of the respaced ancestral chain",
         sampling_fields=("steps",),
         sweep=({"steps": 10}, {"steps": 50}),
         claims=(
