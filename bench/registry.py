@@ -17,10 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 from bench.cards import Card, Params
 from bench.contract import Strategy
 from bench.hints import near
+from bench.survey import BUILT_IN
 from bench.values import UserError
 
 ENTRY_POINTS = "bench.strategies"
-BUILT_IN = "strategies"
 USER = "user"  # plug-in FILE.py registers as user.FILE
 S = TypeVar("S", bound=type[Strategy[Any]])
 

@@ -59,6 +59,14 @@ def test_wrong_fields_are_refused(store: Store, records: list[Record], where: tu
         read_record(path)
 
 
+def test_newer_schema_is_left_alone(store: Store, records: list[Record]) -> None:
+    path = store.record_path(records[0].cell.id)
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "schema_version": 99}))
+    with pytest.raises(UserError, match="schema 99"):
+        store.finished()
+    assert path.exists()
+
+
 def test_numbers_keep_every_digit(records: list[Record]) -> None:
     again = RECORD.validate_json(RECORD.dump_json(records[0]))
     assert again.sample == records[0].sample

@@ -16,7 +16,8 @@ from bench.harness.assets import FEATURE_CLASSIFIER, RECIPES, asset_id
 from bench.harness.codehash import code_hash
 from bench.harness.suite import OWN, Suite
 from bench.metrics.features import EFFICIENTNET, EFFICIENTNET_SIDE, INCEPTION, INCEPTION_FILE
-from bench.registry import BUILT_IN, USER, Registry
+from bench.registry import USER, Registry
+from bench.survey import BUILT_IN
 from bench.values import Cell, UserError, Workload, digest
 
 PROTOCOL = 1  # rises when the meaning of any measured number changes

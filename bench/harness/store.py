@@ -4,6 +4,7 @@
 <root>/assets/<asset id>/model.safetensors, asset.json
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ class Store:
         for path in sorted((self.folder / "records").glob("*.json")):
             try:
                 record = read_record(path)
-            except UserError:
+            except DamagedRecord:
                 path.rename(path.with_suffix(".unreadable"))
                 continue
             if record.status is Status.OK:
@@ -55,17 +56,21 @@ class Store:
             yield read_record(path)
 
 
+class DamagedRecord(UserError):
+    """A record that is truncated or holds what no version ever wrote."""
+
+
 def read_record(path: Path) -> Record:
-    """One record, checked field by field. A newer schema or a damaged file is a `UserError`."""
+    """One record, checked field by field; a damaged file is a `DamagedRecord`, one of a newer schema a `UserError`."""
     try:
         raw = path.read_bytes()
-        record = RECORD.validate_json(raw)
-    except (OSError, ValidationError) as error:
+        version = json.loads(raw).get("schema_version", 0)
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UserError(f"record {path} has schema {version}; this version reads up to {SCHEMA_VERSION}")
+        return RECORD.validate_json(raw)
+    except (OSError, ValueError, AttributeError) as error:
         first = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise UserError(f"unreadable record {path}: {first}; delete it or run the suite again") from error
-    if record.schema_version > SCHEMA_VERSION:
-        raise UserError(f"record {path} has schema {record.schema_version}; this version reads up to {SCHEMA_VERSION}")
-    return record
+        raise DamagedRecord(f"unreadable record {path}: {first}; delete it or run the suite again") from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:

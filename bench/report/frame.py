@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.harness.codehash import code_hash
+from bench.survey import BUILT_IN, implemented
 from bench.values import Measure, Record, Status, configuration, measured, missing
 
 Getter = Callable[[Record], Measure]
@@ -162,9 +164,18 @@ def _info(key: tuple[str, ...], group: list[Record]) -> dict[str, object]:
         "year": first.card.year,
         "dataset": key[2],
         "device": key[3],
+        "code": code_state(first),
         "seeds": len({r.cell.seed for r in ok}),
         "status": str(first.status) if not ok else str(Status.OK),
     }
+
+
+def code_state(record: Record) -> str:
+    """Whether the strategy's code is still the one that made the record."""
+    name = record.cell.strategy
+    if not implemented(name):
+        return "plug-in"
+    return "current" if code_hash(f"{BUILT_IN}.{name}") == record.cell.code_hash else "older"
 
 
 def _mean(measures: list[Measure]) -> float | None:

@@ -13,8 +13,8 @@ LONG = 18
 
 def leaderboard(board: Board) -> pd.DataFrame:
     """One row per configuration, every cell a number or its reason."""
-    names = board.info[["configuration", "title", "heading", "year", "device", "seeds"]].copy()
-    names.columns = pd.Index(["Configuration", "Strategy", "Heading", "Year", "Device", "Seeds"])
+    names = board.info[["configuration", "title", "heading", "year", "device", "seeds", "code"]].copy()
+    names.columns = pd.Index(["Configuration", "Strategy", "Heading", "Year", "Device", "Seeds", "Code"])
     return pd.concat([names, board.text()], axis=1)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROWS = Path(__file__).parent / "rows.csv"
 PUBLISHED_ROW = "published row"
+BUILT_IN = "strategies"
 
 
 class RowStatus(StrEnum):
@@ -63,7 +64,7 @@ def status(row: Row, measured: set[str]) -> RowStatus:
 
 def implemented(name: str) -> bool:
     """Whether the strategy's file exists; its path is its name, so nothing need be imported."""
-    spec = find_spec("strategies")
+    spec = find_spec(BUILT_IN)
     folders = spec.submodule_search_locations if spec is not None else None
     return any(Path(folder, *name.split(".")).with_suffix(".py").is_file() for folder in folders or ())
 

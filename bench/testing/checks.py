@@ -16,8 +16,7 @@ from bench.data.datasets import DataSource, load
 from bench.harness.codehash import project_imports
 from bench.meters.calls import counted, networks
 from bench.meters.flops import network_flops, trajectory_flops
-from bench.registry import BUILT_IN
-from bench.survey import rows
+from bench.survey import BUILT_IN, rows
 from bench.testing.subject import BATCH, Subject, request, tiny_assets
 
 FORBIDDEN = ("bench.meters", "bench.metrics", "bench.harness", "bench.report", "bench.cli", "time", "datetime", "random")
@@ -129,6 +128,18 @@ def check_evaluations(s: Subject) -> None:
     assert rows_of[0] < rows_of[1], f"{rows_of[0]} evaluations at 4 steps, {rows_of[1]} at 8"
 
 
+def check_sampling_fields(s: Subject) -> None:
+    """What the card calls sampling fields leaves `fit` alone: other values, the same state dict."""
+    fields = s.cls.card.sampling_fields
+    others = [{k: v for k, v in o.items() if k in fields} for o in s.cls.card.sweep[1:]]
+    if "steps" in fields:
+        others.append({"steps": 7})
+    for overrides in others:
+        model = s.fit(strategy=s.registry.build(s.name, {**s.cls.card.sweep[0], **overrides}))
+        for key, value in s.model.state_dict().items():
+            assert torch.equal(value, model.state_dict()[key]), f"fit depends on {sorted(overrides)}: {key} differs"
+
+
 def check_flops(s: Subject) -> None:
     """fvcore on each network call seen by hooks, and the dispatch counter on the whole trajectory, agree to the integer."""
     seen: list[tuple[nn.Module, tuple[Any, ...]]] = []
@@ -170,6 +181,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_global_rng,
     check_state_dict,
     check_evaluations,
+    check_sampling_fields,
     check_flops,
     check_likelihood,
 )
