@@ -10,7 +10,7 @@ from torch_fidelity.registry import register_feature_extractor
 
 from bench.data.datasets import DataSource, load
 from bench.metrics.features import EFFICIENTNET, ExtractorUnavailable, Features, efficientnet, inception
-from bench.metrics.fidelity import class_accuracy, frechet, metric_name, scores, split_halves, unavailable
+from bench.metrics.fidelity import at_most, class_accuracy, frechet, metric_name, scores, split_halves, unavailable
 from bench.nets.ema import seeded
 from bench.values import UserError
 
@@ -159,3 +159,10 @@ def test_halves_are_disjoint_and_fixed() -> None:
 def test_class_accuracy() -> None:
     logits = torch.eye(4)
     assert class_accuracy(logits, torch.tensor([0, 1, 2, 0]), "s").value == 0.75
+
+
+def test_large_sets_are_cut_for_precision_and_recall_alone() -> None:
+    rows = torch.arange(100.0)[:, None]
+    assert torch.equal(at_most(rows, 100), rows)
+    cut = at_most(rows, 10)
+    assert len(cut.unique()) == 10 and torch.equal(cut, at_most(rows, 10))

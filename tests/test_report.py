@@ -10,7 +10,7 @@ import pytest
 
 from bench.harness.store import Store
 from bench.report.claims import Verdict, audit
-from bench.report.frame import board, number
+from bench.report.frame import board, latest, number
 from bench.report.page import write
 from bench.report.plots import pareto
 from bench.report.tables import table_three
@@ -50,6 +50,17 @@ def test_seeds_are_averaged_and_devices_kept_apart() -> None:
     rows = board([*same, made_record(name, steps=5, quality=9.0, device="GPU test")])
     assert sorted(rows.values["fd_digits"]) == [2.0, 9.0] and sorted(rows.info["seeds"]) == [1, 2]
     assert set(rows.info["device"]) == {"CPU test", "GPU test"}
+
+
+def test_newest_record_of_a_configuration_stands_for_it() -> None:
+    old, new = (made_record("eds.representation.ddim", steps=5, quality=q) for q in (1.0, 2.0))
+    new = dataclasses.replace(
+        new,
+        cell=dataclasses.replace(new.cell, code_hash="edited"),
+        provenance=dataclasses.replace(new.provenance, started="2026-02-01T00:00:00+00:00"),
+    )
+    other_seed = made_record("eds.representation.ddim", steps=5, quality=3.0, seed=1)
+    assert latest([new, old, other_seed]) in ([other_seed, new], [new, other_seed])
 
 
 def test_report_is_written_without_torch(store: Store, tmp_path: Path) -> None:

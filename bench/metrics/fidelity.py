@@ -19,6 +19,7 @@ from bench.values import Measure, measured, missing
 
 FORMULAS = ("fid", "inception_score", "kid", "precision", "recall")
 RNG_SEED = 2020  # torch-fidelity's default
+PRC_IMAGES = 10_000  # of either side: neighbours are sought among all pairs, whose number grows with the square
 KID_SUBSET = 1000  # torch-fidelity's default, cut to half of the smaller set
 
 
@@ -51,10 +52,18 @@ def scores(generated: Features, reference: Features, extractor: str, signature: 
                 verbose=False,
             )[KEY_METRIC_KID_MEAN],
         }
-        precision_recall = prc_features_to_metric(generated.pooled, reference.pooled, save_cpu_ram=False, verbose=False)
+        manifolds = (at_most(generated.pooled, PRC_IMAGES), at_most(reference.pooled, PRC_IMAGES))
+        precision_recall = prc_features_to_metric(*manifolds, save_cpu_ram=False, verbose=False)
     values["precision"] = precision_recall[KEY_METRIC_PRECISION]
     values["recall"] = precision_recall[KEY_METRIC_RECALL]
     return {metric_name(k, extractor): measured(float(v), n=n, method=signature) for k, v in values.items()}
+
+
+def at_most(features: Tensor, count: int) -> Tensor:
+    """A fixed random choice of `count` rows where there are more."""
+    if len(features) <= count:
+        return features
+    return features[torch.randperm(len(features), generator=torch.Generator().manual_seed(RNG_SEED))[:count]]
 
 
 def unavailable(extractor: str, reason: str) -> dict[str, Measure]:

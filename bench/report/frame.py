@@ -119,6 +119,16 @@ def columns(records: list[Record]) -> tuple[Column, ...]:
     )
 
 
+def latest(records: Iterable[Record]) -> list[Record]:
+    """Of each configuration, seed and device the newest record: an edited strategy leaves its older ones in the store."""
+    newest: dict[tuple[object, ...], Record] = {}
+    for record in sorted(records, key=lambda r: r.provenance.started):
+        cell = record.cell
+        params = tuple(sorted(cell.params.items()))
+        newest[cell.strategy, params, cell.seed, cell.workload.dataset, record.provenance.device] = record
+    return list(newest.values())
+
+
 def _rank_of(records: list[Record]) -> Callable[[str], tuple[bool, str]]:
     best = quality_key(records)
     return lambda key: (key != best, key)

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 
 from bench.harness.store import Store
 from bench.report import claims, plots, tables
-from bench.report.frame import Board, board
+from bench.report.frame import Board, board, latest
 from bench.values import Record, UserError, configuration
 
 
@@ -33,7 +33,7 @@ class Picture:
 
 def write(suite: str, stores: Sequence[Store], out: Path) -> Report:
     """Everything that a person would look at, for the records of these stores."""
-    records = [record for store in stores for record in store.records()]
+    records = latest(record for store in stores for record in store.records())
     if not records:
         raise UserError(f"no records of suite '{suite}' yet; `bench run {suite}` makes them")
     out.mkdir(parents=True, exist_ok=True)
