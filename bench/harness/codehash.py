@@ -28,14 +28,21 @@ def code_hash(*modules: str | Path) -> str:
 
 
 def source_of(module: str) -> Path | None:
-    """The file of a project module, or None for a package without code, a name inside a module, or foreign code."""
-    if module.split(".")[0] not in PROJECT:
+    """The file of a project module, or None for a package without code, a name inside a module, or foreign code. Imports nothing."""
+    top, *rest = module.split(".")
+    if top not in PROJECT:
         return None
-    try:
-        spec = find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+    for root in _roots(top):
+        for path in (Path(root, *rest).with_suffix(".py"), Path(root, *rest, "__init__.py")):
+            if path.is_file():
+                return path
+    return None
+
+
+@cache
+def _roots(package: str) -> tuple[str, ...]:
+    spec = find_spec(package)
+    return tuple(spec.submodule_search_locations or ()) if spec is not None else ()
 
 
 def _collect(name: str, path: Path, found: dict[str, Path]) -> None:
