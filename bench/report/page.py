@@ -67,11 +67,13 @@ def _csv(rows: Board) -> pd.DataFrame:
 
 def _page(suite: str, records: list[Record], rows: Board, table: pd.DataFrame, pictures: list[Path], stores: Sequence[Store]) -> str:
     environment = Environment(loader=PackageLoader("bench.report"), autoescape=True)
-    first, second = tables.table_three(rows)
+    notes: list[str] = []
+    first, second = (tables.noted(block, notes) for block in tables.table_three(rows))
     return environment.get_template("page.html.j2").render(
         suite=suite,
         records=records,
-        leaderboard=table,
+        leaderboard=tables.noted(table, notes),
+        notes=notes,
         first=first,
         second=second,
         printed=tables.printed(),

@@ -9,10 +9,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from bench.report.frame import Board
 
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")  # its yellow is too faint on white
 MARKERS = "osD^vPX*<>hdp"
 AXES = ("nfe", "gflop", "p50_ms", "wh", "train_s")
 
@@ -33,15 +34,15 @@ def quality_against_cost(board: Board, folder: Path) -> list[Path]:
     shown = board.values[board.values[quality.key].notna() & (board.info["heading"] != "control")]
     if shown.empty:
         return []
-    figure, axes = plt.subplots(1, len(AXES), figsize=(4.2 * len(AXES), 4.4), sharey=True, layout="constrained")
-    names = board.info.loc[shown.index]
+    figure, grid = plt.subplots(2, 3, figsize=(13, 8), sharey=True, layout="constrained")
+    axes, names = grid.flatten(), board.info.loc[shown.index]
     styles = _styles(list(dict.fromkeys(sorted(names["title"]))))
     for axis, key in zip(axes, AXES):
         _panel(axis, shown, names, key, quality.key, styles)
         axis.set_xlabel(titles[key])
-    axes[0].set_ylabel(f"{quality.title} (lower is better)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)), frameon=False)
+    for row in grid:
+        row[0].set_ylabel(f"{quality.title} (lower is better)")
+    _legend(axes[-1], styles)
     return _save(figure, folder, "quality_against_cost")
 
 
@@ -52,12 +53,20 @@ def _panel(axis: Axes, shown: pd.DataFrame, names: pd.DataFrame, cost: str, qual
     for title, (colour, marker) in styles.items():
         rows = points[names.loc[points.index, "title"] == title].sort_values(cost)
         axis.plot(rows[cost], rows[quality], color=colour, alpha=0.35, linewidth=1)
-        for chosen, alpha, label in ((rows[rows.index.isin(on_front)], 1.0, "_front"), (rows, 0.4, title)):
-            axis.scatter(chosen[cost], chosen[quality], color=colour, marker=marker, alpha=alpha, label=label, zorder=3)
-    axis.plot(points[cost].iloc[front], points[quality].iloc[front], color="black", linestyle="--", linewidth=1, label="_front")
+        for chosen, alpha in ((rows[rows.index.isin(on_front)], 1.0), (rows, 0.4)):
+            axis.scatter(chosen[cost], chosen[quality], color=colour, marker=marker, alpha=alpha, s=48, zorder=3)
+    axis.plot(points[cost].iloc[front], points[quality].iloc[front], color="black", linestyle="--", linewidth=1)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.grid(alpha=0.25, which="both")
+
+
+def _legend(axis: Axes, styles: dict[str, tuple[str, str]]) -> None:
+    """The sixth panel: what the marks mean."""
+    marks = [Line2D([], [], color=c, marker=m, linestyle="", markersize=8, label=t) for t, (c, m) in styles.items()]
+    front = Line2D([], [], color="black", linestyle="--", linewidth=1, label="Pareto front (the rest is faded)")
+    axis.legend(handles=[*marks, front], loc="center", frameon=False)
+    axis.axis("off")
 
 
 def _styles(titles: list[str]) -> dict[str, tuple[str, str]]:

@@ -8,14 +8,27 @@ from bench.survey import rows
 from bench.values import Status
 
 TERMINAL = ("nll", "steps", "nfe", "gflop", "params", "p50_ms", "images_per_s", "wh", "train_s")
-LONG = 18
+SHORT = {"not applicable": "n/a", "weights not found": "no weights", "not in this suite": "-"}
 
 
 def leaderboard(board: Board) -> pd.DataFrame:
-    """One row per configuration, every cell a number or its reason."""
-    names = board.info[["configuration", "title", "heading", "year", "device", "seeds", "code"]].copy()
-    names.columns = pd.Index(["Configuration", "Strategy", "Heading", "Year", "Device", "Seeds", "Code"])
-    return pd.concat([names, board.text()], axis=1)
+    """One row per configuration, every cell a number or its reason: names, measures, then what the row was made with."""
+    before = board.info[["configuration", "title"]].set_axis(["Configuration", "Strategy"], axis=1)
+    after = board.info[["heading", "year", "seeds", "device", "code"]].set_axis(["Heading", "Year", "Seeds", "Device", "Code"], axis=1)
+    return pd.concat([before, board.text(), after], axis=1)
+
+
+def noted(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The table with long reasons cut at their colon and numbered; the whole reasons are added to `notes`."""
+
+    def cut(cell: object) -> object:
+        if not isinstance(cell, str) or ": " not in cell:
+            return cell
+        if cell not in notes:
+            notes.append(cell)
+        return f"{cell.split(':')[0]} [{notes.index(cell) + 1}]"
+
+    return table.map(cut)
 
 
 def terminal(board: Board) -> Table:
@@ -24,7 +37,8 @@ def terminal(board: Board) -> Table:
     table = Table(title="Leaderboard", row_styles=["", "dim"])
     table.add_column("Configuration", no_wrap=True)
     for column in wanted:
-        table.add_column(column.title, justify="right")
+        title = column.title.replace("efficientnet_lite0", "effnet").replace(" ", "\n", 1).replace("/image", "/\nimage")
+        table.add_column(title, justify="right", no_wrap=True)
     text = board.text()
     for row in range(len(text)):
         cells = [_short(text[c.title].iloc[row]) for c in wanted]
@@ -72,7 +86,9 @@ def printed() -> pd.DataFrame:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONG else text[: LONG - 1].split(":")[0].rstrip() + "…" * (":" not in text[: LONG - 1])
+    """A reason up to its colon; `bench status` and the page have the whole of it."""
+    head = text.split(":")[0]
+    return SHORT.get(head, head)
 
 
 def _plain(text: str) -> str:
