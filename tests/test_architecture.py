@@ -83,8 +83,11 @@ def test_no_pickle_and_no_global_randomness(path: Path) -> None:
             assert "generator=generator" in line, f"draws from the global random state: {line.strip()}"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["status", "digits"], ["report", "digits"], ["survey", "--json"]], ids=lambda w: w[0])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["status", "digits"], ["report", "digits", "--results", "results", "--out", "OUT"], ["survey", "--json"]], ids=lambda w: w[0]
+)
 def test_light_commands_import_no_torch(words: list[str], tmp_path: Path) -> None:
+    words = [str(tmp_path) if word == "OUT" else word for word in words]
     code = (
         "import sys, bench.cli\n"
         f"sys.argv = ['bench', *{words!r}]\n"
@@ -94,7 +97,7 @@ def test_light_commands_import_no_torch(words: list[str], tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert not list(tmp_path.iterdir())
+    assert (tmp_path / "index.html").is_file() == ("report" in words)
 
 
 def test_project_speaks_of_itself_alone() -> None:

@@ -102,14 +102,31 @@ def test_table_three_has_the_surveys_columns(records: list[Record]) -> None:
     assert (first["FID"] == "weights not found").all() and len(first) == 2
 
 
-def test_claims_hold_fail_and_wait(records: list[Record]) -> None:
-    name, other = "eds.representation.ddim", "eds.state_space.ddpm"
-    assert [a.verdict for a in audit(records)] == [Verdict.REPRODUCED]
-    worse = [made_record(name, steps=50, quality=3.0), records[1]]
-    assert audit(worse)[0].verdict is Verdict.NOT_REPRODUCED
-    mixed = [*worse, made_record(name, steps=50, quality=1.0, seed=1), made_record(other, steps=50, quality=2.0, seed=1)]
-    assert audit(mixed)[0].verdict is Verdict.INCONCLUSIVE and audit(mixed)[0].why == "1 of 2 seeds"
-    assert audit(records[:1])[0].verdict is Verdict.INCONCLUSIVE
+def pair(ours: float, seed: int) -> list[Record]:
+    """Our record and its baseline's, which has quality 2."""
+    return [
+        made_record("eds.representation.ddim", steps=50, quality=ours, seed=seed),
+        made_record("eds.state_space.ddpm", steps=50, quality=2.0, seed=seed),
+    ]
+
+
+def test_claims_hold_fail_and_wait() -> None:
+    def verdict(*records: Record) -> tuple[Verdict, str]:
+        (found,) = audit(list(records))
+        return found.verdict, found.why
+
+    assert verdict(*pair(1.0, 0), *pair(1.5, 1)) == (Verdict.REPRODUCED, "2 of 2 seeds")
+    assert verdict(*pair(3.0, 0), *pair(2.5, 1)) == (Verdict.NOT_REPRODUCED, "0 of 2 seeds")
+    assert verdict(*pair(3.0, 0), *pair(1.0, 1)) == (Verdict.INCONCLUSIVE, "1 of 2 seeds")
+    assert verdict(*pair(1.0, 0)) == (Verdict.INCONCLUSIVE, "1 of 1 seeds; 2 are needed")
+    assert verdict(pair(1.0, 0)[0])[0] is Verdict.INCONCLUSIVE
+
+
+def test_counted_claims_need_one_seed() -> None:
+    ours, baseline = pair(1.0, 0)
+    claim = dataclasses.replace(ours.card.claims[0], metric="flops_per_image")
+    ours = dataclasses.replace(ours, card=dataclasses.replace(ours.card, claims=(claim,)))
+    assert audit([ours, baseline])[0].verdict is Verdict.REPRODUCED
 
 
 def test_pareto_front() -> None:

@@ -7,6 +7,9 @@ from bench.cards import Claim, Params, Relation
 from bench.report.frame import cost, quality_key, score
 from bench.values import Record, Status
 
+ENOUGH_SEEDS = 2
+COUNTED = ("flops_per_image", "nfe_per_image", "params", "steps")  # the same for every seed
+
 
 class Verdict(StrEnum):
     REPRODUCED = "reproduced"
@@ -42,11 +45,13 @@ def _audit(strategy: str, claim: Claim, records: list[Record]) -> Audit:
 
 
 def judge(pairs: tuple[tuple[float, float], ...], claim: Claim) -> tuple[Verdict, str]:
-    """The predicate must hold, or fail, for every seed; anything else is inconclusive."""
+    """The predicate must hold, or fail, for every seed, and for two at least where the seed moves the measure."""
     if not pairs:
         return Verdict.INCONCLUSIVE, "no pair of records with the configurations of the claim"
     held = [holds(a, b, claim) for a, b in pairs]
     seeds = f"{sum(held)} of {len(held)} seeds"
+    if len(held) < ENOUGH_SEEDS and claim.metric not in COUNTED:
+        return Verdict.INCONCLUSIVE, f"{seeds}; {ENOUGH_SEEDS} are needed"
     if all(held):
         return Verdict.REPRODUCED, seeds
     return (Verdict.INCONCLUSIVE if any(held) else Verdict.NOT_REPRODUCED), seeds
