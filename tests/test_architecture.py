@@ -84,7 +84,9 @@ def test_no_pickle_and_no_global_randomness(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["status", "digits"], ["report", "digits", "--results", "results", "--out", "OUT"], ["survey", "--json"]], ids=lambda w: w[0]
+    "words",
+    [["--help"], ["status", "digits"], ["report", "digits", "--results", "results", "--out", "OUT"], ["survey", "--json"]],
+    ids=lambda w: w[0],
 )
 def test_light_commands_import_no_torch(words: list[str], tmp_path: Path) -> None:
     words = [str(tmp_path) if word == "OUT" else word for word in words]

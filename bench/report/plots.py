@@ -6,7 +6,6 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-matplotlib.rcParams["svg.hashsalt"] = "bench"  # the same records, the same bytes
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
@@ -78,7 +77,8 @@ def _save(figure, folder: Path, stem: str) -> list[Path]:  # type: ignore[no-unt
     paths = []
     for suffix in ("png", "svg"):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix, dpi=110, metadata={"Date": None} if suffix == "svg" else None)
+        with matplotlib.rc_context({"svg.hashsalt": "bench"}):  # the same records, the same bytes
+            figure.savefig(buffer, format=suffix, dpi=110, metadata={"Date": None} if suffix == "svg" else None)
         path = folder / f"{stem}.{suffix}"
         path.write_bytes(buffer.getvalue())
         paths.append(path)
