@@ -26,7 +26,6 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out of memory"
     KILLED = "killed"
-    SKIPPED = "skipped"
 
 
 class EnergySource(StrEnum):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from bench.meters.calls import counted, networks
 from bench.meters.energy import combine, energy_meter
@@ -62,7 +62,7 @@ def test_unknown_expensive_operation_fails_the_count() -> None:
     assert is_expensive("_scaled_dot_product_flash_attention_for_cpu") and is_expensive("conv_depthwise3d")
     assert is_expensive("baddbmm") and not is_expensive("add") and not is_expensive("group_norm")
 
-    @torch.library.custom_op("bench_test::fused_conv", mutates_args=())
+    @library.custom_op("bench_test::fused_conv", mutates_args=())
     def fused_conv(x: Tensor) -> Tensor:
         return x.clone()
 

@@ -14,7 +14,7 @@ from bench.report.frame import board, latest, number
 from bench.report.page import write
 from bench.report.plots import pareto
 from bench.report.tables import table_three
-from bench.values import Record, UserError
+from bench.values import Record, UserError, missing
 from tests.records import made_record
 
 
@@ -76,6 +76,26 @@ def test_report_is_written_without_torch(store: Store, tmp_path: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
     table = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
     assert table["fd_digits"].iloc[0] == 1.0 and table["fid_reason"].iloc[0] == "weights not found"
+
+
+def test_two_devices_share_no_figure_and_no_row(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s" / "d")
+    for device, quality in (("CPU test", 1.0), ("GPU test", 2.0)):
+        record = made_record("eds.representation.ddim", steps=5, quality=quality, device=device)
+        store.write(dataclasses.replace(record, cell=dataclasses.replace(record.cell, code_hash=device)))
+    written = write("digits", [store], tmp_path / "out")
+    pictures = {p.name for p in written.files if p.suffix == ".png"}
+    assert pictures == {"quality_against_cost-cpu-test.png", "quality_against_cost-gpu-test.png"}
+    assert list(table_three(written.board)[1]["Model"]) == [f"eds.representation.ddim[steps=5] on {d}" for d in ("CPU test", "GPU test")]
+
+
+def test_unmeasured_training_time_is_no_zero(records: list[Record]) -> None:
+    train = records[0].train
+    assert train is not None
+    unknown = dataclasses.replace(records[0], train=dataclasses.replace(train, device_s=missing("not measured: a test")))
+    rows = board([unknown])
+    assert pd.isna(rows.values["train_s"].iloc[0])
+    assert rows.reasons["train_s"].iloc[0] == "not measured: a test"
 
 
 def test_text_from_records_is_escaped(tmp_path: Path, records: list[Record]) -> None:

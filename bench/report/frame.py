@@ -78,21 +78,15 @@ def energy_per_thousand(field: str, factor: float) -> Getter:
     return lambda r: scaled(lambda q: getattr(q.sample.energy, field), factor * 1000 / r.cell.budget.n_samples)(r)  # type: ignore[union-attr]
 
 
-def trained(factor: float) -> Getter:
-    """Device time of training, own and inherited together."""
+def training(field: str) -> Getter:
+    """A field of the training cost, own and inherited together; absent as soon as one part is."""
 
     def total(record: Record) -> Measure:
-        parts = [record.train, *record.inherited.values()]
-        return measured(sum((c.device_s.value or 0.0) for c in parts if c is not None) * factor)
+        parts = [getattr(cost, field) for cost in (record.train, *record.inherited.values())]
+        empty = next((part for part in parts if part.value is None), None)
+        return empty or measured(sum(part.value for part in parts))
 
     return total
-
-
-def gpu_days(record: Record) -> Measure:
-    """GPU-days of training, own and inherited; absent as soon as one part was not trained on a GPU."""
-    parts = [c.gpu_days for c in (record.train, *record.inherited.values()) if c is not None]
-    empty = next((m for m in parts if m.value is None), None)
-    return empty or measured(sum(m.value or 0.0 for m in parts))
 
 
 def columns(records: list[Record]) -> tuple[Column, ...]:
@@ -114,8 +108,8 @@ def columns(records: list[Record]) -> tuple[Column, ...]:
         Column("peak_mb", "Peak memory (MB)", cost("peak_bytes", 1e-6)),
         Column("wh", "Wh/1000 images", energy_per_thousand("kwh", 1e3)),
         Column("co2_g", "g CO2/1000 images", energy_per_thousand("co2_kg", 1e3)),
-        Column("train_s", "Training (device s)", trained(1.0)),
-        Column("gpu_days", "Training (GPU-days)", gpu_days),
+        Column("train_s", "Training (device s)", training("device_s")),
+        Column("gpu_days", "Training (GPU-days)", training("gpu_days")),
     )
 
 
@@ -152,7 +146,7 @@ def board(records: list[Record]) -> Board:
     tables = dict(zip(order, (pd.DataFrame(rows) for rows in (info, values, reasons))))
     if tables["values"].empty:
         return Board(**tables, columns=cols)
-    by = tables["values"][cols[0].key].sort_values(na_position="last").index
+    by = tables["values"][cols[0].key].sort_values(na_position="last", kind="stable").index
     return Board(**{k: t.loc[by].reset_index(drop=True) for k, t in tables.items()}, columns=cols)
 
 

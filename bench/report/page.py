@@ -78,7 +78,7 @@ def _page(suite: str, records: list[Record], rows: Board, table: pd.DataFrame, p
         second=second,
         printed=tables.printed(),
         audits=claims.audit(records),
-        plot=next((_uri(p) for p in pictures if p.suffix == ".png"), None),
+        plots=[_uri(p) for p in pictures if p.suffix == ".png"],
         grids=_grids(records, stores),
         devices=sorted({r.provenance.device for r in records}),
         example=records[0],

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from bench.harness.store import slug
 from bench.report.frame import Board
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")  # its yellow is too faint on white
@@ -28,10 +29,20 @@ def pareto(costs: list[float], losses: list[float]) -> list[int]:
 
 
 def quality_against_cost(board: Board, folder: Path) -> list[Path]:
-    """One figure with a panel per cost, as PNG and SVG; nothing where no row has a quality."""
+    """A figure per device with a panel per cost, as PNG and SVG: time and energy of two devices never share an axis."""
+    devices = sorted(set(board.info["device"]))
+    paths = []
+    for device in devices:
+        stem = "quality_against_cost" + (f"-{slug(device)}" if len(devices) > 1 else "")
+        paths += _figure(board, board.values[board.info["device"] == device], folder, stem)
+    return paths
+
+
+def _figure(board: Board, rows: pd.DataFrame, folder: Path, stem: str) -> list[Path]:
+    """Nothing where no row has a quality."""
     quality = board.columns[0]
     titles = {c.key: c.title for c in board.columns}
-    shown = board.values[board.values[quality.key].notna() & (board.info["heading"] != "control")]
+    shown = rows[rows[quality.key].notna() & (board.info.loc[rows.index, "heading"] != "control")]
     if shown.empty:
         return []
     figure, grid = plt.subplots(2, 3, figsize=(13, 8), sharey=True, layout="constrained")
@@ -43,7 +54,7 @@ def quality_against_cost(board: Board, folder: Path) -> list[Path]:
     for row in grid:
         row[0].set_ylabel(f"{quality.title} (lower is better)")
     _legend(axes[-1], styles)
-    return _save(figure, folder, "quality_against_cost")
+    return _save(figure, folder, stem)
 
 
 def _panel(axis: Axes, shown: pd.DataFrame, names: pd.DataFrame, cost: str, quality: str, styles: dict[str, tuple[str, str]]) -> None:

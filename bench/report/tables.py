@@ -49,14 +49,17 @@ def terminal(board: Board) -> Table:
 def table_three(board: Board) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Blocks of Table III, measured here: (Model, Year, FID, Steps, Parameters) and (Model, FLOPs, Parameters, Inference time).
 
-    Of each strategy the best configuration by quality. The FID column holds FID alone; distances of other extractors have their own.
+    Of each strategy and device the best configuration by quality; the device is named where there are several.
+    The FID column holds FID alone; distances of other extractors have their own.
     """
     ok = board.info["status"] == str(Status.OK)
-    best = board.info[ok & (board.info["heading"] != "control")].drop_duplicates("strategy").index
+    best = board.info[ok & (board.info["heading"] != "control")].drop_duplicates(["strategy", "device"]).index
     text = board.text().loc[best]
     fid = text["FID"] if "FID" in text else pd.Series("not in this suite", index=best)
     others = {c.title: text[c.title] for c in board.columns if c.key.startswith("fd_")}
     model = board.info.loc[best, "configuration"]
+    if board.info["device"].nunique() > 1:
+        model = model + " on " + board.info.loc[best, "device"]
     first = pd.DataFrame(
         {
             "Model": model,
