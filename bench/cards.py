@@ -37,19 +37,88 @@ class Relation(StrEnum):
     AT_LEAST = ">="
 
 
+class Degradation(StrEnum):
+    """What a picture went through before it is to be restored."""
+
+    INPAINT = "inpaint"
+    SUPER_2 = "super2"
+    SUPER_4 = "super4"
+    DEBLUR = "deblur"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate:
-    """The task of drawing images from the data distribution, given a class label."""
+    """Draw images from the data distribution, given a class label."""
 
     kind: Literal["generate"] = "generate"
 
 
-Task = Generate  # a union once a second task arrives; matched with `match`
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """Turn a coarse drawing, made from a held-out image, into an image of the data that stays true to the drawing."""
+
+    kind: Literal["edit"] = "edit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore:
+    """Undo a known linear degradation of held-out images; `noise` is its standard deviation on the scale [-1, 1]."""
+
+    kind: Literal["restore"] = "restore"
+    degradation: Degradation
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """Draw clips of `frames` frames, given a class label; of the first `given` frames, where there are any, true ones are shown."""
+
+    kind: Literal["video"] = "video"
+    frames: int = 4
+    given: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FewShot:
+    """Draw images of a class that was held out of training, shown `shots` of its images. The last `held_out` classes are held out."""
+
+    kind: Literal["few_shot"] = "few_shot"
+    held_out: int = 3
+    shots: int = 5
+
+
+NOISY = 0.05  # of observations, Kawar et al. 2022 (arXiv 2201.11793, section 5)
+RESTORATIONS = (
+    Restore(degradation=Degradation.SUPER_2),
+    Restore(degradation=Degradation.INPAINT, noise=NOISY),
+    Restore(degradation=Degradation.DEBLUR, noise=NOISY),
+    Restore(degradation=Degradation.SUPER_4, noise=NOISY),
+    Restore(degradation=Degradation.SUPER_4),
+    Restore(degradation=Degradation.SUPER_2, noise=NOISY),
+    Restore(degradation=Degradation.INPAINT),
+    Restore(degradation=Degradation.DEBLUR),
+)
+Task = Generate | Edit | Restore | Video | FewShot
+
+
+def task_name(task: Task) -> str:
+    """How a person tells the task: `generate`, `restore super4 noise 0.05`, `video 8 given 4`."""
+    match task:
+        case Generate():
+            return "generate"
+        case Edit():
+            return "edit"
+        case Restore():
+            return f"restore {task.degradation}" + (f" noise {task.noise:g}" if task.noise else "")
+        case Video():
+            return f"video {task.frames}" + (f" given {task.given}" if task.given else "")
+        case FewShot():
+            return f"few-shot {task.held_out} classes {task.shots} shots"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A paper's claim as a predicate: metric(params) relation factor * metric(baseline with baseline_params)."""
+    """A paper's claim as a predicate: metric(params) relation factor * metric(baseline with baseline_params), both on the same task."""
 
     text: str
     metric: str
@@ -68,6 +137,7 @@ class Card:
     """What a strategy says of itself. Nothing here is a measurement of ours.
 
     `sampling_fields` names the hyper-parameters that `fit` never reads, so that one fitted model serves their whole sweep.
+    `tasks` are those that it takes part in, each with the whole sweep.
     `likelihood` names the estimator of a `LikelihoodStrategy`, and for every other one gives the reason for an empty NLL cell.
     """
 

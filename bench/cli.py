@@ -94,12 +94,16 @@ def plan(
     chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country)
     root, where = results or LOCAL, pick_device(device)
     done = open_store(root, chosen, where).finished()
-    cells = planned(chosen, registry, options)
+    whole = planned(chosen, registry, options)
+    cells = whole.cells
     expected = upcoming([c for c in cells if c.id not in done], root, where, country)
     found = [{"id": c.id, "cell": c.label, "state": "done" if c.id in done else "to do"} for c in cells]
     if as_json:
-        return printing.as_json({"cells": found, "forecast": dataclasses.asdict(expected)})
+        left_out = [dataclasses.asdict(s) for s in whole.skipped]
+        return printing.as_json({"cells": found, "skipped": left_out, "forecast": dataclasses.asdict(expected)})
     printing.table(["Id", "Cell", "State"], [list(f.values()) for f in found])
+    for skipped in whole.skipped:
+        print(f"skipped {skipped}")
     print(f"{len(cells)} cells, {len(cells) - expected.cells} done")
     printing.forecast(expected)
 
@@ -144,7 +148,7 @@ def run(
         printing.as_json({**counts, **took, "records": str(outcome.store.folder), "report": page})
     else:
         if written:
-            printing.leaderboard(written.board)
+            printing.leaderboards(written.boards)
         print(", ".join(f"{value} {key.replace('_', ' ')}" for key, value in counts.items()))
         printing.kept_forecast(outcome.forecast_s.value, outcome.measured_s)
         if written:
@@ -177,7 +181,7 @@ def report(suite: SuiteName = DEFAULT_SUITE, results: Results = None, out: Out =
     written = write(name, stores, out or report_folder(root, name))
     if as_json:
         return printing.as_json({"records": str(root), "files": [str(f) for f in written.files]})
-    printing.leaderboard(written.board)
+    printing.leaderboards(written.boards)
     print(f"records: {root}")
     print(f"report: {written.html.resolve()}")
 

@@ -1,4 +1,4 @@
-"""What a strategy is, and what it is given: `Strategy`, `LikelihoodStrategy`, `Denoiser`, `Kit`, `Request`.
+"""What a strategy is, and what it is given: `Strategy`, `LikelihoodStrategy`, `Denoiser`, `Kit`, `Request` and the requests of other tasks.
 
 A strategy is a final frozen dataclass whose fields are its hyper-parameters. It never measures itself and imports no meter, metric,
 store or clock.
@@ -43,9 +43,31 @@ class Draws(Protocol):
         """The next uniform draw in [0, 1) (B, *shape), float32."""
 
 
+class Operator(Protocol):
+    """A known linear map H = U S V^T of flattened padded model images (B, d), d = C * H * W, to observations (B, rows)."""
+
+    rows: int
+    singular_values: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """H x: (B, C, H, W) -> (B, rows)."""
+
+    def to_spectrum(self, x: Tensor) -> Tensor:
+        """V^T x: (B, C, H, W) -> (B, d), in the order of the singular values (d,), which end in zeros where H has fewer rows."""
+
+    def from_spectrum(self, z: Tensor) -> Tensor:
+        """V z: (B, d) -> (B, C, H, W)."""
+
+    def observed_spectrum(self, y: Tensor) -> Tensor:
+        """U^T y: (B, rows) -> (B, d), zero where the singular value is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to sample: one image per seed. `shape` is (C, H, W) of the uint8 images; `labels` are (B,) integers."""
+    """What to sample: one image per seed. `shape` is (C, H, W) of the uint8 images; `labels` are (B,) integers.
+
+    A task that shows the strategy more than a label has a request of its own below.
+    """
 
     seeds: Tensor
     labels: Tensor
@@ -58,10 +80,42 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EditRequest(Request):
+    """`guides` (B, C, H, W) uint8 are the coarse drawings; `labels` are the classes of the images that they were made from."""
+
+    guides: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreRequest(Request):
+    """`observed` (B, operator.rows) float32 is operator(x) + noise_std * n of padded model images x; `labels` are their classes."""
+
+    operator: Operator
+    observed: Tensor
+    noise_std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRequest(Request):
+    """One clip (frames, C, H, W) per seed, beginning with the G frames of `given` (B, G, C, H, W) uint8; G may be 0."""
+
+    frames: int
+    given: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotRequest(Request):
+    """`support` (B, shots, C, H, W) uint8 are images of the class asked for; `labels` name it, but no network was taught that class."""
+
+    support: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kit:
     """What `fit` may use: data, budget, seed, and the assets that the strategy's card names.
 
-    `images` (N, C, H, W) uint8 and `labels` (N,) are the training split, on `device`.
+    `images` (N, C, H, W) uint8 and `labels` (N,) are the training split, on `device`; for the task `Video` they are clips (N, F, C, H, W)
+    of as many frames as the task has, for `FewShot` the images of the classes that are not held out.
     """
 
     workload: Workload
@@ -114,7 +168,7 @@ class Strategy(ABC, Generic[M]):
 
     @abstractmethod
     def sample(self, model: M, request: Request) -> Tensor:
-        """Images uint8 (B, C, H, W) for the request's B seeds."""
+        """Images uint8 (B, C, H, W) for the request's B seeds; of a `VideoRequest` clips (B, F, C, H, W)."""
 
 
 class LikelihoodStrategy(Strategy[M]):

@@ -18,7 +18,7 @@ DEFAULT_SUITE = "digits"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 SuiteName = Annotated[str, typer.Argument(metavar="[SUITE]", help="A suite's name, or a path to a TOML file.")]
 Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="A Python file with a strategy of yours.")]
-Only = Annotated[Optional[str], typer.Option(metavar="NAMES", help="Comma-separated strategies.")]
+Only = Annotated[Optional[list[str]], typer.Option(metavar="NAMES", help="Strategies, comma-separated or one an option.")]
 Seeds = Annotated[Optional[str], typer.Option(metavar="NUMBERS", help="Comma-separated seeds, in place of the suite's.")]
 Results = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Where records lie; by default results/local.")]
 Device = Annotated[Optional[str], typer.Option(help="cpu or cuda; by default CUDA where there is one.")]
@@ -32,7 +32,7 @@ Out = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Where the repo
 
 def resolve(
     suite: str,
-    only: str | None,
+    only: list[str] | None,
     plugin: list[Path] | None,
     seeds: str | None,
     data: Path | None,
@@ -55,7 +55,7 @@ def resolve(
     registry = discover(plugins)
     for problem in registry.problems:
         print(f"not loaded: {problem.origin}: {problem.reason}", file=sys.stderr)
-    names = tuple(name.strip() for name in only.split(",")) if only else ()
+    names = tuple(name.strip() for given in only or () for name in given.split(","))
     source = DataSource(folder=data, download=download)
     options = Options(data=source, plugins=plugins, only=names, seeds=numbers, inception_weights=weights, country=country)
     return chosen, registry, options

@@ -1,7 +1,7 @@
 """How the command line prints: JSON, small tables, the leaderboard."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
@@ -55,10 +55,12 @@ def tallies(found: "Sequence[Comparison]", where: str = "") -> None:
         print(f"{where}{kind}: " + ", ".join(f"{count} {verdict}" for verdict, count in tally(found, kind).items()))
 
 
-def leaderboard(board: "Board") -> None:
+def leaderboards(boards: "Mapping[str, Board]") -> None:
+    """One table a task."""
     from bench.report.tables import terminal
 
-    _print(terminal(board))
+    for task, board in boards.items():
+        _print(terminal(board, f"Leaderboard: {task}"))
 
 
 def forecast(expected: "Forecast") -> None:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bench.cards import Card, Generate, Params, Task
+from bench.cards import Card, Generate, Params, Task, task_name
 from bench.measures import Conditions, Measure, SampleCost, TrainCost
 
 SCHEMA_VERSION = 2  # 1 had no replicates, no V100-days, no split of energy, no conditions
+
+
+GENERATE = Generate()
 
 
 class UserError(Exception):
@@ -80,8 +83,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """How a person tells the cell: name, chosen parameters, seed."""
-        return f"{configuration(self.strategy, self.shown)} seed {self.seed}"
+        """How a person tells the cell: name, chosen parameters, task unless it is `Generate`, seed."""
+        return f"{configuration(self.strategy, self.shown, self.workload.task)} seed {self.seed}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +123,11 @@ class Record:
             raise ValueError(f"a record with status {self.status} needs a reason")
 
 
-def configuration(strategy: str, params: Params) -> str:
-    """`eds.representation.ddim[steps=50]`."""
+def configuration(strategy: str, params: Params, task: Task = GENERATE) -> str:
+    """`eds.representation.ddim[steps=50]`, `eds.guidance.sdedit[strength=0.5] (edit)`."""
     inside = ", ".join(f"{k}={v}" for k, v in sorted(params.items()))
-    return f"{strategy}[{inside}]" if inside else strategy
+    name = f"{strategy}[{inside}]" if inside else strategy
+    return name if isinstance(task, Generate) else f"{name} ({task_name(task)})"
 
 
 def digest(value: Any) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Draws, Kit, Request
+from bench.cards import Edit
+from bench.contract import Draws, EditRequest, Kit, Request
+from bench.data.datasets import DataSource, load
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.parametrise import EpsDenoiser
+from bench.harness.scenes import scene_of
 from bench.nets.ema import seeded
 from bench.nets.unet import UNet
 from bench.testing.subject import BUDGET
@@ -52,6 +55,13 @@ def request(
     seeds = torch.arange(count)
     given = torch.tensor(labels) if labels is not None else seeds % 10
     return Request(seeds=seeds, labels=given, shape=shape, device=torch.device("cpu"), draws=lambda: draws or SeededDraws(seeds))
+
+
+def edit_request(count: int) -> EditRequest:
+    """Drawings of the first held-out digits, as the harness asks for them; seeds as in `request`."""
+    asked = scene_of(Edit(), load("digits", DataSource()), torch.device("cpu"), count).request(torch.arange(count), 0)
+    assert isinstance(asked, EditRequest)
+    return asked
 
 
 def kit_of(images: Tensor, labels: Tensor, **budget: int) -> Kit:

@@ -87,7 +87,9 @@ def test_two_devices_share_no_figure_and_no_row(tmp_path: Path) -> None:
     written = write("digits", [store], tmp_path / "out")
     pictures = {p.name for p in written.files if p.suffix == ".png"}
     assert pictures == {"quality_against_cost-cpu-test.png", "quality_against_cost-gpu-test.png"}
-    assert list(table_three(written.board)[1]["Model"]) == [f"eds.representation.ddim[steps=5] on {d}" for d in ("CPU test", "GPU test")]
+    assert list(table_three(written.boards["generate"])[1]["Model"]) == [
+        f"eds.representation.ddim[steps=5] on {d}" for d in ("CPU test", "GPU test")
+    ]
 
 
 def test_unmeasured_training_time_is_no_zero(records: list[Record]) -> None:

@@ -5,20 +5,25 @@ mean = x0 + (low / high)^2 (x - x0), variance = low^2 (high^2 - low^2) / high^2,
 x - x0 with eta^2 times that variance. Dividing by sqrt(abar) turns the papers' variables into these.
 """
 
+from typing import TypeVar
+
 from torch import Tensor
 
+Level = TypeVar("Level", float, Tensor)
+"""One noise level for the batch, or levels that broadcast over its images."""
 
-def posterior_mean(x: Tensor, x0: Tensor, high: float, low: float) -> Tensor:
+
+def posterior_mean(x: Tensor, x0: Tensor, high: Level, low: Level) -> Tensor:
     """Mean of q(x_low | x_high, x0)."""
     return x0 + (low / high) ** 2 * (x - x0)
 
 
-def posterior_variance(high: float, low: float) -> float:
+def posterior_variance(high: Level, low: Level) -> Level:
     """Variance of q(x_low | x_high, x0): 'fixed small', beta tilde / abar_low."""
     return low**2 * (high**2 - low**2) / high**2
 
 
-def forward_variance(high: float, low: float) -> float:
+def forward_variance(high: Level, low: Level) -> Level:
     """'Fixed large': beta / abar_low, with beta = 1 - abar_high / abar_low of the step actually taken."""
     return (high**2 - low**2) / (1 + high**2) * (1 + low**2)
 

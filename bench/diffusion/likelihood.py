@@ -4,7 +4,6 @@ Ho et al. 2020 (arXiv 2006.11239, eq. 5 and 13): prior term + K - 1 divergences 
 of images with 256 grey levels. One draw of noise per evaluated term and image: unbiased for the bound.
 """
 
-import itertools
 import math
 
 import torch
@@ -36,19 +35,25 @@ def gaussian_bound(
         nats = nats + weight * factor[pick] * (x0 - guess).double().square().flatten(1).sum(1)
     last = float(sigmas[-2])
     guess = guessed(denoiser, x0, high.new_tensor([last]), labels, draws, clip)
-    return nats - discretised_gaussian(x0, guess, forward_variance(last, 0.0) ** 0.5).flatten(1).sum(1)
+    decoder = variance(last, 0.0) or forward_variance(last, 0.0)  # beta where beta~, which is 0 in the last step
+    return nats - discretised_gaussian(x0, guess, decoder**0.5).flatten(1).sum(1)
 
 
 def divergences(sigmas: Tensor, variance: Variance) -> tuple[Tensor, Tensor, Tensor]:
-    """(high, c, f), each (K - 1,) float64: one pixel's divergence in the step down from level `high` is c + f (x0 - guess)^2.
+    """(high, c, f), each (K - 1,) float64: one pixel's divergence in the step down from level `high` is c + f (x0 - guess)^2."""
+    high, low = sigmas[:-2].double(), sigmas[1:-1].double()
+    model = [variance(*step) for step in zip(high.tolist(), low.tolist(), strict=True)]
+    return high, *divergence_terms(high, low, high.new_tensor(model))
+
+
+def divergence_terms(high: Tensor, low: Tensor, model: Tensor) -> tuple[Tensor, Tensor]:
+    """(c, f) of the steps from levels `high` to `low` with the variances `model`, all of them of shapes that broadcast.
 
     KL(N(m, exact) || N(m', model)) = (log(model / exact) + exact / model - 1 + (m - m')^2 / model) / 2, and the posterior means of x0 and
     of the guess differ by (1 - (low / high)^2) (x0 - guess).
     """
-    steps = itertools.pairwise(sigmas[:-1].tolist())
-    rows = [(*step, variance(*step), posterior_variance(*step)) for step in steps]
-    high, low, model, exact = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4).T
-    return high, ((model / exact).log() + exact / model - 1) / 2, (1 - (low / high).square()).square() / (2 * model)
+    exact = posterior_variance(high, low)
+    return ((model / exact).log() + exact / model - 1) / 2, (1 - (low / high).square()).square() / (2 * model)
 
 
 def picked(high: Tensor, factor: Tensor, terms: int, draws: Draws) -> tuple[Tensor, Tensor]:

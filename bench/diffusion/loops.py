@@ -11,6 +11,10 @@ from bench.diffusion.gaussian import ddim_mean, posterior_mean
 
 Variance = Callable[[float, float], float]
 """(high, low) -> variance of the noise added on the way from sigma `high` to sigma `low`."""
+LevelNoise = Callable[[float], Tensor]
+"""sigma of the level arrived at -> noise (B, C, H, W) of mean 0 and variance 1."""
+Mean = Callable[[Tensor, Tensor, float, float], Tensor]
+"""(x at level `high`, x0, high, low) -> mean (B, C, H, W) of x at level `low`."""
 
 
 def start(draws: Draws, shape: tuple[int, int, int], sigma: Tensor) -> Tensor:
@@ -18,19 +22,32 @@ def start(draws: Draws, shape: tuple[int, int, int], sigma: Tensor) -> Tensor:
     return draws.normal(*shape) * float((1 + sigma**2) ** 0.5)
 
 
-def estimate(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor, clip: bool) -> Tensor:
-    """x0 (B, C, H, W) at one noise level for the whole batch, clipped to the pixel range [-1, 1] where asked."""
+def estimate(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor | None, clip: bool) -> Tensor:
+    """x0 (B, C, H, W) at one noise level for the whole batch, clipped to the pixel range [-1, 1] where asked; labels (B,) or None."""
     x0 = denoiser(x, torch.full((x.shape[0],), sigma, dtype=torch.float64, device=x.device), labels)
     return x0.clamp(-1, 1) if clip else x0
 
 
-def ancestral(denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, variance: Variance, clip: bool) -> Tensor:
+def ancestral(denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor | None, draws: Draws, variance: Variance, clip: bool) -> Tensor:
     """DDPM's reverse chain (arXiv 2006.11239, algorithm 2) over descending sigmas (S + 1,) that end in 0; no noise on the last step."""
-    grid = sigmas.tolist()
-    for high, low in itertools.pairwise(grid):
-        x = posterior_mean(x, estimate(denoiser, x, high, labels, clip), high, low)
+    return reverse_chain(denoiser, x, sigmas, labels, lambda _low: draws.normal(*x.shape[1:]), variance, clip)
+
+
+def reverse_chain(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    labels: Tensor | None,
+    noise: LevelNoise,
+    variance: Variance,
+    clip: bool,
+    mean: Mean = posterior_mean,
+) -> Tensor:
+    """`ancestral` with noise of any distribution, about any mean."""
+    for high, low in itertools.pairwise(sigmas.tolist()):
+        x = mean(x, estimate(denoiser, x, high, labels, clip), high, low)
         if low > 0:
-            x = x + variance(high, low) ** 0.5 * draws.normal(*x.shape[1:])
+            x = x + variance(high, low) ** 0.5 * noise(low)
     return x
 
 

@@ -33,6 +33,13 @@ def time_of(sigma: Tensor, table: Tensor) -> Tensor:
     return right - 1 + (wanted - low) / (high - low)
 
 
+def sigma_at(times: Tensor, table: Tensor) -> Tensor:
+    """Sigmas (...) at float times, the inverse of `time_of`: linear in log sigma between the table's entries, and on beyond its ends."""
+    left = times.detach().long().clamp(0, len(table) - 2)
+    logs = table.log()
+    return torch.lerp(logs[left], logs[left + 1], times - left).exp()
+
+
 def uniform_times(steps: int, total: int = T) -> Tensor:
     """Descending integer times 0, d, 2d, ... with d = T // steps: the 'leading' spacing of DDIM (arXiv 2010.02502, appendix D.2)."""
     _check(steps, total)

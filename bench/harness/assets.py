@@ -28,6 +28,7 @@ from bench.training import recipes
 from bench.values import Budget, UserError, digest
 
 FEATURE_CLASSIFIER = "feature_classifier"  # belongs to the metrics; no strategy can ask for it
+CLIP_CLASSIFIER = "clip_classifier"  # nor for this
 ASSET_SEED = 0
 ASSET = "asset.json"  # the cost; its presence says that the weights are whole
 
@@ -47,6 +48,7 @@ RECIPES: dict[str, Recipe] = {
     AssetName.LATENT_DENOISER: Recipe(recipes.build_latent_denoiser, recipes.fit_latent_denoiser, needs=(AssetName.AUTOENCODER,)),
     AssetName.NOISY_CLASSIFIER: Recipe(recipes.build_noisy_classifier, recipes.fit_noisy_classifier),
     FEATURE_CLASSIFIER: Recipe(recipes.build_feature_classifier, recipes.fit_feature_classifier),
+    CLIP_CLASSIFIER: Recipe(recipes.build_clip_classifier, recipes.fit_clip_classifier),
 }
 
 

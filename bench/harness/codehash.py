@@ -1,6 +1,7 @@
 """A hash of the code behind a cell: the syntax trees, without comments and docstrings, of a module and of the project modules it imports.
 
-Static: nothing is imported. Values, cards, registry and hints hold no arithmetic and are left out, so that bookkeeping reruns nothing.
+Static: nothing is imported. Values, cards, contract, registry and hints hold no arithmetic and are left out, so that bookkeeping reruns
+nothing.
 """
 
 import ast
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PROJECT = ("bench", "strategies")
-BOOKKEEPING = {"bench.measures", "bench.values", "bench.cards", "bench.registry", "bench.hints"}
+BOOKKEEPING = {"bench.measures", "bench.values", "bench.cards", "bench.contract", "bench.registry", "bench.hints"}
 ALWAYS = ("bench.diffusion.noise", "bench.data.datasets")  # shape every cell, though strategies do not import them
 
 

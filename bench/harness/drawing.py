@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Progress
+from bench.harness.scenes import sample_shape
 from bench.measures import Energy, Measure
 from bench.meters.calls import Calls, counted
 from bench.meters.carbon import Place
@@ -41,6 +42,7 @@ def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, pla
     Raises ValueError where a batch is not what the cell asked for.
     """
     total, batch = cell.budget.n_samples, min(cell.budget.batch_size, cell.budget.n_samples)
+    wanted = sample_shape(cell.workload.task, cell.workload.shape)
     timed(lambda: draw(0, min(8, total)), device)  # warm-up
     images: list[Tensor] = []
     seconds: list[tuple[int, float]] = []
@@ -50,7 +52,7 @@ def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, pla
             for first in range(0, total, batch):
                 kept = Kept(draw, first, min(batch, total - first))
                 seconds.append((kept.count, timed(kept, device)))
-                images.append(checked(kept.result, kept.count, cell))
+                images.append(checked(kept.result, (kept.count, *wanted)))
                 trials.add(kept.count)
                 progress("sampling", first + kept.count, total)
         while not trials.complete:
@@ -110,9 +112,8 @@ def best_batch(draw: Draw, budget: Budget, full_batch_s: tuple[float, ...], devi
     return best, rates[best]
 
 
-def checked(images: Tensor | None, count: int, cell: Cell) -> Tensor:
-    """The batch, if it is uint8 (count, C, H, W)."""
-    wanted = (count, *cell.workload.shape)
+def checked(images: Tensor | None, wanted: tuple[int, ...]) -> Tensor:
+    """The batch, if it is uint8 of the shape that was asked for."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or tuple(images.shape) != wanted:
         raise ValueError(f"sample returned {getattr(images, 'dtype', type(images))} {getattr(images, 'shape', '')}, not uint8 {wanted}")
     return images

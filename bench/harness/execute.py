@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Kit, LikelihoodStrategy, Progress, Request, Strategy
-from bench.data.datasets import DataSet
-from bench.diffusion.noise import SeededDraws
+from bench.contract import Kit, LikelihoodStrategy, Progress, Strategy
 from bench.harness import environment
 from bench.harness.assets import Asset, Assets, priced
 from bench.harness.drawing import Draw, Drawn, best_batch, draw_all
 from bench.harness.quality import Judge
-from bench.harness.samples import GRID_IMAGES, save_grid
+from bench.harness.samples import GRID_IMAGES, exhibit, save_grid
+from bench.harness.scene import Scene
 from bench.harness.store import Store
 from bench.measures import Measure, SampleCost, measured, missing
 from bench.meters.calls import counted
@@ -27,7 +26,6 @@ from bench.meters.latency import measure, median_interval
 from bench.meters.params import buffer_bytes, parameter_count
 from bench.values import Cell, Provenance, Record, Status, digest
 
-SEED_STRIDE = 1_000_003  # image k of cell seed s has seed s * stride + k, the same for every strategy
 COUNTING_BATCH = 2
 
 
@@ -44,16 +42,17 @@ class Stopwatch:
 
 
 class Bench:
-    """The worker's hands: one data set, one budget, one device; keeps the last fitted model for the rest of its sweep."""
+    """The worker's hands: one scene, one budget, one device; keeps the last fitted model for the rest of its sweep."""
 
-    def __init__(self, data: DataSet, assets: Assets, judge: Judge, device: torch.device, place: Place, progress: Progress) -> None:
-        self._data, self._assets, self._judge, self._device, self._place, self._progress = data, assets, judge, device, place, progress
+    def __init__(self, scene: Scene, assets: Assets, judge: Judge, place: Place, progress: Progress) -> None:
+        self._scene, self._assets, self._judge, self._place, self._progress = scene, assets, judge, place, progress
+        self._device = scene.device
         self._fitted: tuple[str, Asset] | None = None
 
     def run(self, cell: Cell, strategy: Strategy[Any], store: Store) -> Record:
         """The cell's OK record; exceptions are the caller's."""
         started, watch = datetime.now(UTC).isoformat(timespec="seconds"), Stopwatch()
-        kit = self._assets.kit_with(strategy.card.assets, cell.seed)
+        kit = self._scene.kit(self._assets.kit_with(strategy.card.assets, cell.seed))
         inherited = {name: self._assets.get(name).cost for name in self._assets.closure(strategy.card.assets)}
         watch.lap("assets")
         fitted = self._fit(cell, strategy, kit)
@@ -66,12 +65,13 @@ class Bench:
             cost = self._cost(cell, draw, fitted.module, drawn)
             conditions = conditions_between(before, state_of(self._device))
             watch.lap("cost")
-            labels = torch.arange(len(drawn.images)) % cell.workload.n_classes
-            scores = self._judge.scores(drawn.images, labels, cell.extractors)
+            scores = self._judge.scores(drawn.images, cell.extractors)
             watch.lap("scores")
             scores["nll_bits_per_dim"] = self._likelihood(cell, strategy, fitted.module)
             watch.lap("likelihood")
         made = provenance(self._device, started, sum(watch.phases_s.values()))
+        target = self._scene.target(torch.arange(GRID_IMAGES))
+        shown = exhibit(drawn.images, target.images if target else None)
         return Record(
             cell=cell,
             card=strategy.card,
@@ -82,7 +82,7 @@ class Bench:
             sample=cost,
             scores=scores,
             provenance=dataclasses.replace(made, conditions=conditions, phases_s=watch.phases_s),
-            samples_png=save_grid(drawn.images[:GRID_IMAGES], store.sample_path(cell.id)),
+            samples_png=save_grid(shown, store.sample_path(cell.id)),
         )
 
     def _fit(self, cell: Cell, strategy: Strategy[Any], kit: Kit) -> Asset:
@@ -94,7 +94,7 @@ class Bench:
         return self._fitted[1]
 
     def _draw(self, cell: Cell, strategy: Strategy[Any], model: nn.Module, first: int, count: int) -> Tensor:
-        return strategy.sample(model, self._request(cell, first, count))
+        return strategy.sample(model, self._scene.request(torch.arange(first, first + count), cell.seed))
 
     def _cost(self, cell: Cell, draw: Draw, model: nn.Module, drawn: Drawn) -> SampleCost:
         with counted(model, with_levels=True) as calls:
@@ -127,12 +127,11 @@ class Bench:
     def _likelihood(self, cell: Cell, strategy: Strategy[Any], model: nn.Module) -> Measure:
         if not isinstance(strategy, LikelihoodStrategy):
             return missing(strategy.card.likelihood)
-        images = self._data.test_images[: cell.budget.nll_images].to(self._device)
-        labels = self._data.test_labels[: len(images)].to(self._device)
+        images, labels = (part[: cell.budget.nll_images].to(self._device) for part in self._scene.likelihood_of)
         parts = []
         for first in range(0, len(images), cell.budget.batch_size):
             part = slice(first, first + cell.budget.batch_size)
-            request = dataclasses.replace(self._request(cell, first, len(images[part])), labels=labels[part])
+            request = self._scene.request(torch.arange(first, first + len(images[part])), cell.seed, labels[part])
             parts.append(strategy.bits_per_dim(model, images[part], request).double().cpu())
             self._progress("likelihood", min(part.stop, len(images)), len(images))
         bits = torch.cat(parts)
@@ -140,18 +139,6 @@ class Bench:
         mean = float(bits.mean())
         return Measure(
             value=mean, low=mean - 1.96 * error, high=mean + 1.96 * error, n=len(bits), method=f"{strategy.card.likelihood}; test split"
-        )
-
-    def _request(self, cell: Cell, first: int, count: int) -> Request:
-        """Images first..first + count of the cell, on its device."""
-        index = torch.arange(first, first + count, device=self._device)
-        seeds = cell.seed * SEED_STRIDE + index
-        return Request(
-            seeds=seeds,
-            labels=index % cell.workload.n_classes,
-            shape=cell.workload.shape,
-            device=self._device,
-            draws=lambda: SeededDraws(seeds),
         )
 
 

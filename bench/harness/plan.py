@@ -2,16 +2,18 @@
 
 import inspect
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench.cards import AssetName, Card, Params
+from bench.cards import AssetName, Card, Params, Task, Video, task_name
 from bench.data.datasets import DataSet, DataSource, load
-from bench.harness.assets import FEATURE_CLASSIFIER, RECIPES, asset_id
+from bench.harness.assets import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, RECIPES, asset_id
 from bench.harness.codehash import code_hash
+from bench.harness.scenes import task_identity, unsupported
 from bench.harness.suite import OWN, Suite
 from bench.hints import near
 from bench.metrics.features import EFFICIENTNET, EFFICIENTNET_SIDE, efficientnet_file, file_hash
@@ -35,31 +37,63 @@ class Options:
     country: str | None = None
 
 
-def plan(suite: Suite, registry: Registry, options: Options) -> list[Cell]:
-    """Every cell of the suite, those that share assets and fitted models side by side."""
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A strategy that takes no part in a task of its card, and why."""
+
+    strategy: str
+    task: Task
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.strategy}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Cells in the order they run, those that share assets and fitted models side by side; and what was left out."""
+
+    cells: list[Cell]
+    skipped: list[Skipped]
+
+
+def plan(suite: Suite, registry: Registry, options: Options) -> Plan:
+    """Every configuration of the suite, on every task of its card, for every seed."""
     data = load(suite.dataset, options.data)
-    workload = Workload(dataset=suite.dataset, shape=data.shape, n_classes=data.n_classes)
-    reference = reference_hash(suite, data, options)
-    cells = [
-        Cell(
-            strategy=name,
-            params=complete(registry, name, overrides),
-            shown=overrides,
-            workload=workload,
-            budget=suite.budget,
-            extractors=suite.extractors,
-            seed=seed,
-            code_hash=strategy_hash(registry, name),
-            asset_ids=_asset_ids(registry.get(name).card, data, suite),
-            reference_hash=reference,
-            protocol=PROTOCOL,
-        )
-        for name, sweep in chosen(suite, registry, options).items()
-        for seed in options.seeds or suite.seeds
-        for overrides in sweep
-    ]
-    unique = {cell.id: cell for cell in cells}
-    return sorted(unique.values(), key=lambda cell: (len(cell.asset_ids), cell.strategy, cell.seed))
+    cells: dict[str, Cell] = {}
+    skipped = []
+    for name, sweep in chosen(suite, registry, options).items():
+        for task in registry.get(name).card.tasks[: suite.task_limit]:
+            reason = unsupported(task, data)
+            if reason is not None:
+                skipped.append(Skipped(strategy=name, task=task, reason=reason))
+                continue
+            found = _cells(name, task, sweep, suite, registry, options, data)
+            cells.update({cell.id: cell for cell in found})
+    ordered = sorted(cells.values(), key=lambda c: (len(c.asset_ids), c.strategy, task_name(c.workload.task), c.seed))
+    return Plan(cells=ordered, skipped=skipped)
+
+
+def _cells(
+    name: str, task: Task, sweep: Sequence[Params], suite: Suite, registry: Registry, options: Options, data: DataSet
+) -> Iterator[Cell]:
+    workload = Workload(dataset=suite.dataset, shape=data.shape, n_classes=data.n_classes, task=task)
+    reference, code = reference_hash(suite, data, options, task), strategy_hash(registry, name)
+    for seed in options.seeds or suite.seeds:
+        for overrides in sweep:
+            yield Cell(
+                strategy=name,
+                params=complete(registry, name, overrides),
+                shown=overrides,
+                workload=workload,
+                budget=suite.budget,
+                extractors=suite.extractors,
+                seed=seed,
+                code_hash=code,
+                asset_ids=_asset_ids(registry.get(name).card, data, suite),
+                reference_hash=reference,
+                protocol=PROTOCOL,
+            )
 
 
 def chosen(suite: Suite, registry: Registry, options: Options) -> dict[str, tuple[Params, ...]]:
@@ -91,10 +125,12 @@ def strategy_hash(registry: Registry, name: str) -> str:
     return code_hash(Path(source))
 
 
-def reference_hash(suite: Suite, data: DataSet, options: Options) -> str:
-    """Hash of what quality is measured against: the reference images and each extractor's weights and resizing."""
+def reference_hash(suite: Suite, data: DataSet, options: Options, task: Task) -> str:
+    """Hash of what quality is measured against: the reference images, the task, and each extractor's weights and resizing."""
     parts = {name: _extractor_identity(name, suite, data, options) for name in suite.extractors}
-    return digest([data.hash, parts])
+    if isinstance(task, Video):
+        parts[CLIP_CLASSIFIER] = asset_id(CLIP_CLASSIFIER, data, suite.budget)
+    return digest([data.hash, parts, *task_identity(task)])
 
 
 def _extractor_identity(name: str, suite: Suite, data: DataSet, options: Options) -> str:
@@ -123,4 +159,6 @@ def asset_names(cells: list[Cell]) -> list[str]:
     wanted = {name for cell in cells for name in cell.asset_ids}
     if any(OWN in cell.extractors for cell in cells):
         wanted.add(FEATURE_CLASSIFIER)
+    if any(isinstance(cell.workload.task, Video) for cell in cells):
+        wanted.add(CLIP_CLASSIFIER)
     return [name for name in RECIPES if name in wanted]

@@ -1,20 +1,22 @@
-"""Scores of a cell's images against the training images, with every extractor of the suite."""
+"""Scores of a cell's samples against the real images of its task, with every extractor of the suite."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bench.data.datasets import DataSet
-from bench.harness.assets import FEATURE_CLASSIFIER, Assets
+from bench.harness.assets import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, Assets
 from bench.harness.references import reference
+from bench.harness.scene import Scene, Target
 from bench.harness.suite import OWN
 from bench.measures import Measure, measured
-from bench.metrics import fidelity
-from bench.metrics.features import EFFICIENTNET, Extractor, ExtractorUnavailable, efficientnet, own_classifier
+from bench.metrics import faithfulness, fidelity
+from bench.metrics.features import EFFICIENTNET, Extractor, ExtractorUnavailable, Features, clip_classifier, efficientnet, own_classifier
 from bench.metrics.pretrained import CLIP, DINOV2, INCEPTION, clip, dinov2, inception
 from bench.nets.classifier import Classifier
+from bench.nets.clip_classifier import ClipClassifier
 
 
 @dataclass(frozen=True)
@@ -27,29 +29,56 @@ class Yardstick:
 
 
 class Judge:
-    """Scores images; `weights` and `download` say where Inception may come from, `folder` keeps what was extracted."""
+    """Scores samples; `weights` and `download` say where Inception may come from, `folder` keeps what was extracted."""
 
-    def __init__(self, data: DataSet, assets: Assets, device: torch.device, folder: Path, weights: Path | None, download: bool) -> None:
-        self._data, self._assets, self._device, self._folder = data, assets, device, folder
+    def __init__(self, scene: Scene, assets: Assets, folder: Path, weights: Path | None, download: bool) -> None:
+        self._scene, self._assets, self._device, self._folder = scene, assets, scene.device, folder
         self._weights, self._download = weights, download
         self._yardsticks: dict[str, Yardstick | str] = {}
 
-    def scores(self, images: Tensor, labels: Tensor, extractors: tuple[str, ...]) -> dict[str, Measure]:
-        """Every measure of every extractor: a value, or the reason why its extractor is not to be had."""
+    def scores(self, samples: Tensor, extractors: tuple[str, ...]) -> dict[str, Measure]:
+        """Every measure of every extractor, a value or the reason why its extractor is not to be had; and what the task asks beside."""
+        index = torch.arange(len(samples))
+        target, stills, labels = self._scene.target(index), self._scene.stills(samples), self._scene.labels(index)
         found: dict[str, Measure] = {}
         for name in extractors:
             yardstick = self._yardstick(name)
             if isinstance(yardstick, str):
                 found.update(fidelity.unavailable(name, yardstick))
                 continue
-            extractor = yardstick.extractor
-            features = extractor(images, self._device)
-            found.update(fidelity.scores(features, yardstick.reference, extractor.name, extractor.signature))
-            halves = (len(self._data.train_images) + len(self._data.test_images)) // 2
-            found[f"halves_{extractor.name}"] = measured(yardstick.halves, n=halves, method="disjoint halves of the real images")
+            features = yardstick.extractor(stills, self._device)
+            found.update(self._of_features(features, yardstick))
             if name == OWN and features.logits is not None:
-                found["class_accuracy"] = fidelity.class_accuracy(features.logits, labels, extractor.signature)
+                found["class_accuracy"] = fidelity.class_accuracy(features.logits, labels, yardstick.extractor.signature)
+            if target is not None:
+                found[f"feature_distance_{yardstick.extractor.name}"] = self._feature_distance(features, target, yardstick)
+        if samples.ndim == 5:
+            yardstick = self._of_clips()
+            found.update(self._of_features(yardstick.extractor(samples, self._device), yardstick))
+        if target is not None:
+            found.update(self._faithful(samples, target))
         return found
+
+    def _of_features(self, features: Features, yardstick: Yardstick) -> dict[str, Measure]:
+        name = yardstick.extractor.name
+        found = fidelity.scores(features, yardstick.reference, name, yardstick.extractor.signature)
+        real = self._scene.reference
+        halves = (len(real.train_images) + len(real.test_images)) // 2
+        return {**found, f"halves_{name}": measured(yardstick.halves, n=halves, method="disjoint halves of the real images")}
+
+    def _feature_distance(self, features: Features, target: Target, yardstick: Yardstick) -> Measure:
+        wanted = yardstick.extractor(self._scene.stills(target.images), self._device)
+        values = faithfulness.feature_distance(features.pooled, wanted.pooled, yardstick.reference.root.trace)
+        method = f"distance to {target.name}, in that of two real images; {yardstick.extractor.signature}"
+        return faithfulness.averaged(values, target.originals, method)
+
+    def _faithful(self, samples: Tensor, target: Target) -> dict[str, Measure]:
+        made, wanted = self._scene.compared(samples), self._scene.compared(target.images)
+        formulas = {"psnr": faithfulness.psnr, "ssim": faithfulness.ssim}
+        return {
+            name: faithfulness.averaged(formula(made, wanted), target.originals, f"{name.upper()} against {target.name}")
+            for name, formula in formulas.items()
+        }
 
     def _yardstick(self, name: str) -> Yardstick | str:
         if name not in self._yardsticks:
@@ -58,8 +87,18 @@ class Judge:
             except ExtractorUnavailable as error:
                 self._yardsticks[name] = str(error)
             else:
-                self._yardsticks[name] = Yardstick(extractor, *reference(extractor, self._data, self._folder, self._device))
+                real = self._scene.reference
+                stills = replace(real, train_images=self._scene.stills(real.train_images), test_images=self._scene.stills(real.test_images))
+                self._yardsticks[name] = self._held_against(extractor, stills)
         return self._yardsticks[name]
+
+    def _of_clips(self) -> Yardstick:
+        classifier = self._assets.get(CLIP_CLASSIFIER).module
+        assert isinstance(classifier, ClipClassifier)
+        return self._held_against(clip_classifier(self._scene.base.name, classifier), self._scene.reference)
+
+    def _held_against(self, extractor: Extractor, real: DataSet) -> Yardstick:
+        return Yardstick(extractor, *reference(extractor, real, self._folder, self._device))
 
     def _extractor(self, name: str) -> Extractor:
         makers = {
@@ -74,4 +113,4 @@ class Judge:
     def _own(self) -> Extractor:
         classifier = self._assets.get(FEATURE_CLASSIFIER).module
         assert isinstance(classifier, Classifier)
-        return own_classifier(self._data.name, classifier)
+        return own_classifier(self._scene.base.name, classifier)

@@ -52,7 +52,9 @@ def run(
     display: Display,
 ) -> Outcome:
     """Run what is missing. Cells without an OK record run, failed ones again; each leaves a record at once."""
-    cells = plan(suite, registry, options)
+    planned = plan(suite, registry, options)
+    cells = planned.cells
+    display.skipped(planned.skipped)
     store = open_store(root, suite, device)
     write_atomic(store.folder / "plan.json", dump(list[Cell], cells))
     save_real(load(suite.dataset, options.data), store.sample_path("real"))

@@ -16,6 +16,16 @@ GAP = 1
 GREY = 128
 
 
+def exhibit(samples: Tensor, targets: Tensor | None) -> Tensor:
+    """What a grid shows, (40, C, H, W): samples; rows of targets above rows of samples; or clips (N, F, C, H, W), down a column each."""
+    if samples.ndim == 5:
+        return samples[:COLUMNS].transpose(0, 1).flatten(0, 1)
+    if targets is None:
+        return samples[:GRID_IMAGES]
+    both = zip(targets[: GRID_IMAGES // 2].split(COLUMNS), samples[: GRID_IMAGES // 2].split(COLUMNS))
+    return torch.cat([row for pair in both for row in pair])
+
+
 def save_grid(images: Tensor, path: Path) -> str:
     """Write uint8 images (N, C, H, W) as a PNG and return its path relative to the store."""
     buffer = io.BytesIO()

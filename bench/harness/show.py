@@ -1,12 +1,13 @@
 """What a person sees of a run: two progress bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.harness.plan import Skipped
 from bench.harness.suite import Suite
 from bench.harness.worker import Tick
 from bench.values import Cell, Status
@@ -60,6 +61,10 @@ class Display:
         good = status is Status.OK
         text = f"  {cell.label}: {status}, {wall_s:.1f} s" + ("" if good else f": {reason}")
         self.line(text)
+
+    def skipped(self, left_out: Iterable[Skipped]) -> None:
+        for skipped in left_out:
+            self.line(f"  skipped {skipped}")
 
     def line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

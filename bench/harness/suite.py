@@ -16,7 +16,10 @@ OWN = "own"  # in `extractors`: the data set's own classifier
 
 
 class Suite(BaseModel):
-    """`strategies` maps names to sweeps; absent, every registered strategy runs with its card's sweep, cut to `sweep_limit`."""
+    """`strategies` maps names to sweeps; absent, every registered strategy runs with its card's sweep, cut to `sweep_limit`.
+
+    Each runs on the tasks of its card, the first `task_limit` of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,6 +32,7 @@ class Suite(BaseModel):
     budget: Budget
     strategies: dict[str, tuple[Params, ...]] | None = None
     sweep_limit: int = Field(default=100, ge=1)
+    task_limit: int = Field(default=100, ge=1)
 
 
 def names() -> list[str]:

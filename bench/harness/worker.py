@@ -23,6 +23,7 @@ from bench.harness.assets import Assets
 from bench.harness.execute import Bench, provenance
 from bench.harness.plan import Options
 from bench.harness.quality import Judge
+from bench.harness.scenes import scene_of
 from bench.harness.store import Store
 from bench.meters.carbon import place
 from bench.meters.energy import idle_power
@@ -160,8 +161,9 @@ def _bench_for(
         )
         where = place(setup.options.country)
         assets = Assets(setup.assets, data, kit, where)
-        judge = Judge(data, assets, device, setup.assets, setup.options.inception_weights, setup.options.data.download)
-        benches[key] = assets, Bench(data, assets, judge, device, where, report)
+        scene = scene_of(cell.workload.task, data, device, cell.budget.n_samples)
+        judge = Judge(scene, assets, setup.assets, setup.options.inception_weights, setup.options.data.download)
+        benches[key] = assets, Bench(scene, assets, judge, where, report)
     return benches[key]
 
 

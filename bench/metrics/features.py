@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from bench.data.images import to_model
 from bench.nets.classifier import Classifier
+from bench.nets.clip_classifier import ClipClassifier
 from bench.nets.ema import frozen
 
 EFFICIENTNET = "efficientnet_lite0"
@@ -93,6 +94,17 @@ def own_classifier(dataset: str, classifier: Classifier) -> Extractor:
         return features, logits
 
     return Extractor(name=dataset, signature=signed(f"{dataset}-classifier", classifier, "none"), network=network)
+
+
+def clip_classifier(dataset: str, classifier: ClipClassifier) -> Extractor:
+    """The data set's own classifier of moving images: 64 features of clips (B, F, C, H, W); the logits are those of what moves."""
+    classifier = classifier.eval()
+
+    def network(clips: Tensor) -> tuple[Tensor, Tensor]:
+        features, of_class, _of_direction = classifier(to_model(clips))
+        return features, of_class
+
+    return Extractor(name=f"{dataset}_clips", signature=signed(f"{dataset}-clip-classifier", classifier, "none"), network=network)
 
 
 def efficientnet(device: torch.device, side: int = EFFICIENTNET_SIDE) -> Extractor:

@@ -43,9 +43,14 @@ class NoisyClassifier(nn.Module):
         self.register_buffer("sigmas", sigma_of(linear_alpha_bar()))
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.both(x, sigma)[1]
+
+    def both(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """(features (B, 64), logits (B, n_classes)), by one pass."""
         a = alpha_bar_of(sigma).sqrt().to(x.dtype)[:, None, None, None]
         times = time_of(sigma, self.sigmas).to(x.dtype)
-        return self.trunk(a * x, self.time(sinusoid(times, self.width)))[1]
+        features, logits = self.trunk(a * x, self.time(sinusoid(times, self.width)))
+        return features, logits
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

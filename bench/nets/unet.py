@@ -5,7 +5,7 @@ Ho et al. 2020 (arXiv 2006.11239, appendix B) with the adaptive normalisation of
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,18 +35,20 @@ class Block(nn.Module):
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv_in(F.silu(self.norm_in(x)))
+        return self.skip(x) + self.modulated(self.conv_in(F.silu(self.norm_in(x))), emb)
+
+    def modulated(self, h: Tensor, emb: Tensor) -> Tensor:
+        """The residual branch after its first convolution."""
         scale, shift = self.modulation(emb)[:, :, None, None].chunk(2, dim=1)
-        h = self.norm_out(h) * (1 + scale) + shift
-        return self.skip(x) + self.conv_out(F.silu(h))
+        return self.conv_out(F.silu(self.norm_out(h) * (1 + scale) + shift))
 
 
 class Attention(nn.Module):
-    """Self-attention over the H*W positions of (B, C, H, W), with heads of 32 channels."""
+    """Self-attention over the H*W positions of (B, C, H, W), with heads of `head` channels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, head: int = 32) -> None:
         super().__init__()
-        self.heads = max(1, channels // 32)
+        self.heads = max(1, channels // head)
         self.norm = nn.GroupNorm(GROUPS, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
@@ -59,11 +61,29 @@ class Attention(nn.Module):
         return x + self.out(attended.reshape(b, c, h, w))
 
 
-class UNet(nn.Module):
-    """U-Net over (B, in_channels, H, W); H and W divisible by 2 ** (len(multipliers) - 1).
+class Told(nn.Module):
+    """What is told to every block: the time and the label, as one embedding (B, 4 * width).
 
     Labels are integers 0..n_classes-1; `n_classes` itself is the null label, used where `labels` is None.
     """
+
+    def __init__(self, n_classes: int, width: int) -> None:
+        super().__init__()
+        emb = 4 * width
+        self.n_classes, self.width = n_classes, width
+        self.time = nn.Sequential(nn.Linear(width, emb), nn.SiLU(), nn.Linear(emb, emb))
+        self.label = nn.Embedding(n_classes + 1, emb)
+
+    def embedding(self, t: Tensor, labels: Tensor | None, extra: Tensor | None = None) -> Tensor:
+        """Float times t (B,) in 0..1000, labels (B,) -> (B, 4 * width); `extra`, of that shape, is added before the non-linearity."""
+        if labels is None:
+            labels = torch.full((t.shape[0],), self.n_classes, device=t.device)
+        emb = self.time(sinusoid(t, self.width)) + self.label(labels)
+        return F.silu(emb if extra is None else emb + extra)
+
+
+class UNet(Told):
+    """U-Net over (B, in_channels, H, W); H and W divisible by 2 ** (len(multipliers) - 1)."""
 
     def __init__(
         self,
@@ -73,12 +93,9 @@ class UNet(nn.Module):
         width: int = 32,
         multipliers: Sequence[int] = (1, 2),
     ) -> None:
-        super().__init__()
+        super().__init__(n_classes, width)
         emb = 4 * width
         channels = [width * m for m in multipliers]
-        self.n_classes, self.width = n_classes, width
-        self.time = nn.Sequential(nn.Linear(width, emb), nn.SiLU(), nn.Linear(emb, emb))
-        self.label = nn.Embedding(n_classes + 1, emb)
         self.stem = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         self.down = nn.ModuleList(Block(c_in, c_out, emb) for c_in, c_out in zip([width, *channels], channels))
         self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, stride=2, padding=1) for c in channels[:-1])
@@ -90,18 +107,22 @@ class UNet(nn.Module):
         self.head_norm = nn.GroupNorm(GROUPS, channels[0])
         self.head = zeroed(nn.Conv2d(channels[0], out_channels, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x (B, in, H, W), float times t (B,) in 0..1000, labels (B,) -> (B, out, H, W)."""
-        if labels is None:
-            labels = torch.full((x.shape[0],), self.n_classes, device=x.device)
-        emb = F.silu(self.time(sinusoid(t, self.width)) + self.label(labels))
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, extra: Tensor | None = None) -> Tensor:
+        """x (B, in, H, W), float times t (B,) in 0..1000, labels (B,) -> (B, out, H, W).
+
+        `extra` (B, 4 * width), where there is one, is added to the embedding of time and label.
+        """
+        return self.through(x, self.embedding(t, labels, extra), self.attention)
+
+    def through(self, x: Tensor, emb: Tensor, bottom: Callable[[Tensor], Tensor]) -> Tensor:
+        """What follows the embedding (B, 4 * width); `bottom` stands in the place of self-attention, between the two middle blocks."""
         h, skips = self.stem(x), []
         for level, block in enumerate(self.down):
             h = block(h, emb)
             skips.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h)
-        h = self.middle[1](self.attention(self.middle[0](h, emb)), emb)
+        h = self.middle[1](bottom(self.middle[0](h, emb)), emb)
         for level in reversed(range(len(self.up))):
             h = self.up[level](torch.cat([h, skips[level]], dim=1), emb)
             if level > 0:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.cards import Claim, Params, Relation
+from bench.cards import Claim, Params, Relation, task_name
 from bench.report.frame import cost, quality_key, score
 from bench.values import Record, Status
 
@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """One claim with our figures: (ours, the baseline's) for every seed that both sides have."""
+    """One claim with our figures: (ours, the baseline's) for every seed and task that both sides have."""
 
     strategy: str
     claim: Claim
@@ -36,12 +36,19 @@ def audit(records: list[Record]) -> list[Audit]:
 
 
 def _audit(strategy: str, claim: Claim, records: list[Record]) -> Audit:
-    metric = quality_key(records) if claim.metric == "fd" else claim.metric
+    metric = _key(claim.metric, records)
     ours = _by_seed(records, strategy, claim.params, metric)
     theirs = _by_seed(records, claim.baseline, claim.baseline_params, metric)
     pairs = tuple((ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys()))
     verdict, why = judge(pairs, claim)
     return Audit(strategy=strategy, claim=claim, metric=metric, pairs=pairs, verdict=verdict, why=why)
+
+
+def _key(metric: str, records: list[Record]) -> str:
+    """A score's key: `fd` on a claim is that which ranks here, `fd_clips` that of whole clips on the data set's classifier of them."""
+    if metric == "fd":
+        return quality_key(records)
+    return next(f"fd_{r.cell.workload.dataset}_clips" for r in records) if metric == "fd_clips" else metric
 
 
 def judge(pairs: tuple[tuple[float, float], ...], claim: Claim) -> tuple[Verdict, str]:
@@ -65,15 +72,15 @@ def holds(ours: float, baseline: float, claim: Claim) -> bool:
             return ours >= claim.factor * baseline
 
 
-def _by_seed(records: list[Record], strategy: str, params: Params, metric: str) -> dict[tuple[str, int], float]:
-    """Values by (device, seed) of the configuration that the suite chose with these parameters."""
+def _by_seed(records: list[Record], strategy: str, params: Params, metric: str) -> dict[tuple[str, str, int], float]:
+    """Values by (device, task, seed) of the configuration that the suite chose with these parameters."""
     found = {}
     for r in records:
         if r.status is Status.OK and r.cell.strategy == strategy and _matches(params, r.cell.params):
             get = score(metric) if metric in r.scores else cost(metric)
             value = get(r).value if metric in r.scores or hasattr(r.sample, metric) else None
             if value is not None:
-                found[r.provenance.device, r.cell.seed] = value
+                found[r.provenance.device, task_name(r.cell.workload.task), r.cell.seed] = value
     return found
 
 

@@ -1,10 +1,11 @@
 """From records to pandas: one row per configuration and device, seeds averaged, and beside every value its reason where it is empty."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.cards import Generate, task_name
 from bench.harness.codehash import code_hash
 from bench.measures import Measure, measured, missing
 from bench.survey import BUILT_IN, implemented
@@ -96,6 +97,7 @@ def columns(records: list[Record]) -> tuple[Column, ...]:
     quality = [Column(k, title_of(k), score(k)) for k in keys]
     return (
         *quality,
+        *_faithful(records),
         Column("class_accuracy", "Class accuracy", score("class_accuracy")),
         Column("nll", "NLL bits/dim", score("nll_bits_per_dim")),
         Column("steps", "Steps", cost("steps"), 4),
@@ -115,6 +117,16 @@ def columns(records: list[Record]) -> tuple[Column, ...]:
     )
 
 
+def _faithful(records: list[Record]) -> Iterator[Column]:
+    """How near samples are to what they should look like, where the task says that."""
+    known = {key for r in records for key in r.scores}
+    for key, title in (("psnr", "PSNR (dB)"), ("ssim", "SSIM")):
+        if key in known:
+            yield Column(key, title, score(key))
+    for key in sorted(k for k in known if k.startswith("feature_distance_")):
+        yield Column(key, f"Feature distance {key.removeprefix('feature_distance_')}", score(key))
+
+
 def title_of(key: str) -> str:
     """`FID`, `FD digits`; with a sign of infinity for the limit of infinitely many images."""
     name, _, extractor = key.replace("_infinity", "∞").partition("_")
@@ -131,8 +143,16 @@ def latest(records: Iterable[Record]) -> list[Record]:
     for record in sorted(records, key=lambda r: r.provenance.started):
         cell = record.cell
         chosen = tuple(sorted(cell.shown.items()))  # not all parameters: a default that has changed makes no second configuration
-        newest[cell.strategy, chosen, cell.seed, cell.workload.dataset, record.provenance.device] = record
+        newest[cell.strategy, chosen, cell.seed, cell.workload.dataset, cell.workload.task, record.provenance.device] = record
     return list(newest.values())
+
+
+def by_task(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records by the name of their task, `Generate` first: rows of two tasks never stand in one table."""
+    found: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda r: (not isinstance(r.cell.workload.task, Generate), task_name(r.cell.workload.task))):
+        found.setdefault(task_name(record.cell.workload.task), []).append(record)
+    return found
 
 
 def _rank_of(records: list[Record]) -> Callable[[str], tuple[bool, str]]:
@@ -141,7 +161,7 @@ def _rank_of(records: list[Record]) -> Callable[[str], tuple[bool, str]]:
 
 
 def board(records: list[Record]) -> Board:
-    """The leaderboard of OK and failed records alike, best quality first, failures last with their reasons."""
+    """The leaderboard of one task's records, OK and failed alike, best quality first, failures last with their reasons."""
     cols = columns(records)
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:

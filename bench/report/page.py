@@ -8,19 +8,20 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from bench.harness.store import Store
+from bench.cards import Generate, task_name
+from bench.harness.store import Store, slug
 from bench.report import claims, plots, tables
-from bench.report.frame import Board, board, latest
+from bench.report.frame import Board, board, by_task, latest
 from bench.values import Record, UserError, configuration
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was written, and the board it shows."""
+    """What was written, and the boards it shows, by task."""
 
     html: Path
     files: tuple[Path, ...]
-    board: Board
+    boards: dict[str, Board]
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,30 @@ def write(suite: str, stores: Sequence[Store], out: Path) -> Report:
     if not records:
         raise UserError(f"no records of suite '{suite}' yet; `bench run {suite}` makes them")
     out.mkdir(parents=True, exist_ok=True)
-    rows = board(records)
-    table = tables.leaderboard(rows)
-    pictures = plots.quality_against_cost(rows, out)
-    files = [out / "leaderboard.csv", out / "leaderboard.md", *pictures]
-    _csv(rows).to_csv(files[0], index=False)
-    files[1].write_text(markdown(suite, rows, table), encoding="utf-8")
+    boards = {task: board(found) for task, found in by_task(records).items()}
+    first = next(iter(boards.values()))
+    pictures = plots.quality_against_cost(first, out)
     html = out / "index.html"
-    html.write_text(_page(suite, records, rows, table, pictures, stores), encoding="utf-8")
-    return Report(html=html, files=(html, *files), board=rows)
+    html.write_text(_page(suite, records, boards, pictures, stores), encoding="utf-8")
+    tabled = [path for task, rows in boards.items() for path in _tables(suite, task, rows, out)]
+    return Report(html=html, files=(html, *tabled, *pictures), boards=boards)
 
 
-def markdown(suite: str, rows: Board, table: pd.DataFrame) -> str:
+def _tables(suite: str, task: str, rows: Board, out: Path) -> tuple[Path, Path]:
+    """`leaderboard.csv` and `.md`; those of a task other than `Generate` bear its name."""
+    stem = "leaderboard" if task == task_name(Generate()) else f"leaderboard-{slug(task)}"
+    csv, text = out / f"{stem}.csv", out / f"{stem}.md"
+    _csv(rows).to_csv(csv, index=False)
+    text.write_text(markdown(suite, task, rows), encoding="utf-8")
+    return csv, text
+
+
+def markdown(suite: str, task: str, rows: Board) -> str:
     """The leaderboard for a repository page; `|` and `<` in names stay text."""
-    safe = table.map(lambda cell: str(cell).replace("|", "\\|").replace("<", "&lt;"))
+    safe = tables.leaderboard(rows).map(lambda cell: str(cell).replace("|", "\\|").replace("<", "&lt;"))
     head = f"| {' | '.join(safe.columns)} |\n|{'---|' * len(safe.columns)}\n"
     body = "".join(f"| {' | '.join(row)} |\n" for row in safe.itertuples(index=False, name=None))
-    return f"# Leaderboard of {suite}\n\n{len(rows.info)} configurations. A cell without a number says why.\n\n{head}{body}"
+    return f"# Leaderboard of {suite}: {task}\n\n{len(rows.info)} configurations. A cell without a number says why.\n\n{head}{body}"
 
 
 def _csv(rows: Board) -> pd.DataFrame:
@@ -65,17 +73,18 @@ def _csv(rows: Board) -> pd.DataFrame:
     return table
 
 
-def _page(suite: str, records: list[Record], rows: Board, table: pd.DataFrame, pictures: list[Path], stores: Sequence[Store]) -> str:
+def _page(suite: str, records: list[Record], boards: dict[str, Board], pictures: list[Path], stores: Sequence[Store]) -> str:
     environment = Environment(loader=PackageLoader("bench.report"), autoescape=True)
     notes: list[str] = []
-    first, second = (tables.noted(block, notes) for block in tables.table_three(rows))
+    leaderboards = {task: tables.noted(tables.leaderboard(rows), notes) for task, rows in boards.items()}
+    generated = boards.get(task_name(Generate()))
+    table_three = [tables.noted(block, notes) for block in tables.table_three(generated)] if generated else []
     return environment.get_template("page.html.j2").render(
         suite=suite,
         records=records,
-        leaderboard=tables.noted(table, notes),
+        leaderboards=leaderboards,
         notes=notes,
-        first=first,
-        second=second,
+        table_three=table_three,
         printed=tables.printed(),
         audits=claims.audit(records),
         plots=[_uri(p) for p in pictures if p.suffix == ".png"],
@@ -90,7 +99,7 @@ def _grids(records: list[Record], stores: Sequence[Store]) -> list[Picture]:
     found = [Picture("Real images", _uri(p)) for s in stores[:1] if (p := s.folder / "samples" / "real.png").is_file()]
     seen = set()
     for record in records:
-        name = configuration(record.cell.strategy, record.cell.shown)
+        name = configuration(record.cell.strategy, record.cell.shown, record.cell.workload.task)
         path = next((p for s in stores if record.samples_png and (p := s.folder / record.samples_png).is_file()), None)
         if path is not None and name not in seen:
             seen.add(name)

@@ -45,6 +45,9 @@ SCORES = {  # by the first word of a score's key; a score that stands not here (
     "recall": Goal.HIGHER,
     "class": Goal.HIGHER,
     "nll": Goal.LOWER,
+    "psnr": Goal.HIGHER,
+    "ssim": Goal.HIGHER,
+    "feature": Goal.LOWER,
 }
 
 

@@ -26,12 +26,15 @@ class Match:
 def matches(records: Iterable[Record], ours: str, theirs: str) -> list[Match]:
     """Every pair of configurations that agree in the parameters which both sweep, device by device.
 
-    One configuration on each side are a pair whatever their parameters. Raises UserError for a name that means no strategy, several,
-    or one without a finished record, and where no two configurations agree.
+    A pair has one task. One configuration on each side are a pair whatever their parameters. Raises UserError for a name that means no
+    strategy, several, or one without a finished record, and where no two configurations agree.
     """
     newest = sorted(latest(records), key=lambda r: r.provenance.started)  # of two with one label the later stands
     left, right = (_configurations(newest, side) for side in (ours, theirs))
-    pairs = [(a, b) for a in left for b in right if len(left) == len(right) == 1 or _agree(a[0], b[0])]
+    alike = [(a, b) for a in left for b in right if a[0].cell.workload.task == b[0].cell.workload.task]
+    if not alike:
+        raise UserError(f"'{ours}' and '{theirs}' have no task in common, and images of two tasks are not compared")
+    pairs = [(a, b) for a, b in alike if len(left) == len(right) == 1 or _agree(a[0], b[0])]
     if not pairs:
         known = ", ".join(_name(side[0]) for side in (*left, *right))
         raise UserError(f"no configuration of '{ours}' shares its swept parameters with one of '{theirs}'; name two of: {known}")
@@ -105,4 +108,4 @@ def _by_device(ours: list[Record], theirs: list[Record]) -> list[Match]:
 
 
 def _name(record: Record) -> str:
-    return configuration(record.cell.strategy, record.cell.shown)
+    return configuration(record.cell.strategy, record.cell.shown, record.cell.workload.task)

@@ -7,7 +7,7 @@ from bench.report.frame import Board, is_limit, number
 from bench.survey import rows
 from bench.values import Status
 
-TERMINAL = ("nll", "steps", "nfe", "gflop", "params", "p50_ms", "images_per_s", "wh", "train_s")
+TERMINAL = ("psnr", "nll", "steps", "nfe", "gflop", "params", "p50_ms", "images_per_s", "wh", "train_s")
 SHORT = {"not applicable": "n/a", "weights not found": "no weights", "not in this suite": "-"}
 
 
@@ -31,10 +31,10 @@ def noted(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return table.map(cut)
 
 
-def terminal(board: Board) -> Table:
+def terminal(board: Board, title: str) -> Table:
     """The leaderboard as it fits a terminal: quality first, then the main costs; reasons shortened."""
     wanted = [c for c in board.columns if (c.key.startswith(("fid", "fd_")) and not is_limit(c.key)) or c.key in TERMINAL]
-    table = Table(title="Leaderboard", row_styles=["", "dim"])
+    table = Table(title=title, row_styles=["", "dim"])
     table.add_column("Configuration", no_wrap=True)
     for column in wanted:
         title = column.title.replace("efficientnet_lite0", "effnet").replace(" ", "\n", 1).replace("/image", "/\nimage")

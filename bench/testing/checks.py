@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.cards import AssetName, Heading
-from bench.contract import LikelihoodStrategy
-from bench.data.datasets import DataSource, load
+from bench.contract import LikelihoodStrategy, RestoreRequest
 from bench.harness.codehash import project_imports
 from bench.meters.calls import counted, networks
 from bench.meters.flops import trajectory_flops
 from bench.survey import BUILT_IN, rows
 from bench.testing.calls import priced_alone, seen_calls
-from bench.testing.subject import BATCH, Subject, request, tiny_assets
+from bench.testing.subject import BATCH, Subject, tiny_assets
 
 FORBIDDEN = ("bench.meters", "bench.metrics", "bench.harness", "bench.report", "bench.cli", "time", "datetime", "random")
 
@@ -80,7 +79,7 @@ def check_shared_modules(s: Subject) -> None:
 def check_images(s: Subject) -> None:
     """uint8 (B, C, H, W), not constant, not all alike."""
     images = s.sample()
-    assert images.dtype == torch.uint8 and tuple(images.shape) == (BATCH, 1, 8, 8), f"{images.dtype} {tuple(images.shape)}"
+    assert images.dtype == torch.uint8 and tuple(images.shape) == (BATCH, *s.sample_shape), f"{images.dtype} {tuple(images.shape)}"
     assert images.unique().numel() > 1 and not all(torch.equal(images[0], other) for other in images[1:])
 
 
@@ -142,8 +141,10 @@ def check_sampling_fields(s: Subject) -> None:
 
 def check_flops(s: Subject) -> None:
     """Each network call seen by hooks, priced alone, and the dispatch counter on the whole trajectory agree to the integer."""
-    with seen_calls(networks(s.model).values()) as calls:
-        dispatched = trajectory_flops(lambda: s.sample(seeds=[0, 1])).per_image * 2
+    asked = s.request([0, 1])
+    given = asked.operator.children() if isinstance(asked, RestoreRequest) and isinstance(asked.operator, nn.Module) else ()
+    with torch.no_grad(), seen_calls([*networks(s.model).values(), *given]) as calls:
+        dispatched = trajectory_flops(lambda: s.strategy.sample(s.model, asked)).per_image * len(asked)
     total = priced_alone(calls)
     assert total == dispatched, f"hooks and fvcore count {total}, the dispatch counter {dispatched:.0f}"
 
@@ -152,10 +153,10 @@ def check_likelihood(s: Subject) -> None:
     """Bits per dimension: one finite, positive number an image, whatever the batch."""
     if not isinstance(s.strategy, LikelihoodStrategy):
         return
-    images = load("digits", DataSource()).test_images[:BATCH]
+    images, labels = (part[:BATCH] for part in s.scene.likelihood_of)
     with torch.no_grad():
-        bits = s.strategy.bits_per_dim(s.model, images, request(range(BATCH)))
-        alone = s.strategy.bits_per_dim(s.model, images[2:3], request([2]))
+        bits = s.strategy.bits_per_dim(s.model, images, s.request(labels=labels))
+        alone = s.strategy.bits_per_dim(s.model, images[2:3], s.request([2], labels[2:3]))
     assert tuple(bits.shape) == (BATCH,) and bool(bits.isfinite().all()) and bool((bits > 0).all()), f"{bits}"
     away = float((alone - bits[2:3]).abs())
     assert away <= max(0.05, 0.01 * float(bits[2])), f"image 2 has {float(bits[2]):.4f} bits in a batch and {float(alone):.4f} alone"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bench.contract import Kit, Request, Strategy
 from bench.data.datasets import DataSource, load
-from bench.diffusion.noise import SeededDraws
 from bench.harness.assets import Assets
+from bench.harness.scenes import sample_shape, scene_of
 from bench.registry import Registry
 from bench.values import Budget, Workload
 
@@ -37,15 +37,16 @@ def tiny_assets() -> Assets:
 
 
 class Subject:
-    """A strategy under test, in the first configuration of its card's sweep, fitted once."""
+    """A strategy under test, in the first configuration of its card's sweep and on its first task, fitted once."""
 
     def __init__(self, name: str, registry: Registry) -> None:
         self.name, self.registry = name, registry
         self.cls = registry.get(name)
         self.strategy = registry.build(name, self.cls.card.sweep[0])
+        self.scene = scene_of(self.cls.card.tasks[0], load("digits", DataSource()), torch.device("cpu"), BATCH)
 
     def fit(self, seed: int = 0, strategy: Strategy[Any] | None = None) -> nn.Module:
-        module: nn.Module = (strategy or self.strategy).fit(tiny_assets().kit_with(self.cls.card.assets, seed))
+        module: nn.Module = (strategy or self.strategy).fit(self.scene.kit(tiny_assets().kit_with(self.cls.card.assets, seed)))
         return module
 
     @cached_property
@@ -54,11 +55,13 @@ class Subject:
 
     def sample(self, model: nn.Module | None = None, seeds: Sequence[int] = range(BATCH), strategy: Strategy[Any] | None = None) -> Tensor:
         with torch.no_grad():
-            images: Tensor = (strategy or self.strategy).sample(model or self.model, request(seeds))
+            images: Tensor = (strategy or self.strategy).sample(model or self.model, self.request(seeds))
         return images
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return sample_shape(self.scene.task, self.scene.base.shape)
 
-def request(seeds: Sequence[int]) -> Request:
-    """Digits with these image seeds; the label is the seed modulo ten."""
-    numbers = torch.tensor(list(seeds))
-    return Request(seeds=numbers, labels=numbers % 10, shape=(1, 8, 8), device=torch.device("cpu"), draws=lambda: SeededDraws(numbers))
+    def request(self, seeds: Sequence[int] = range(BATCH), labels: Tensor | None = None) -> Request:
+        """Digits with these image seeds, as the task asks for them; with labels where they belong to given images."""
+        return self.scene.request(torch.tensor(list(seeds)), 0, labels)

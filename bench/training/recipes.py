@@ -1,17 +1,20 @@
 """How the shared parts are trained: base denoiser, autoencoder, the two classifiers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench.contract import Kit
+from bench.data.clips import DIRECTIONS, clips, directions
 from bench.data.images import padded, to_model
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import alpha_bar_of
 from bench.nets.autoencoder import Autoencoder, codec_of
 from bench.nets.classifier import Classifier, NoisyClassifier
+from bench.nets.clip_classifier import ClipClassifier
 from bench.nets.ema import seeded
 from bench.nets.unet import UNet, unet_for
 from bench.training.train import Loss, drop_labels, noise_like, train
@@ -20,14 +23,22 @@ LABEL_DROPOUT = 0.1  # p_uncond of Ho & Salimans 2022 (arXiv 2207.12598, table 1
 KL_WEIGHT = 1e-4
 CLASSIFIER_IMAGES = 60_000
 AUTOENCODER_SHARE = 0.4
+CLIP_FRAMES = 8  # the classifier of clips averages over time, so that it takes shorter clips too
 
 Weight = Callable[[Tensor], Tensor]
 """SNR (B,) -> weight (B,) of the noise-prediction error."""
+Noising = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""(x0 (B, C, H, W), sigma (B,) float64, generator) -> noise (B, C, H, W) of mean 0 and variance 1, as that level has it."""
 
 
 def unweighted(snr: Tensor) -> Tensor:
     """L_simple (arXiv 2006.11239, eq. 14)."""
     return torch.ones_like(snr)
+
+
+def gaussian_noise(x0: Tensor, _sigma: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal at every level."""
+    return noise_like(x0, generator)
 
 
 def backbone(kit: Kit, channels: int | None = None, outputs: int | None = None, size: int | None = None) -> UNet:
@@ -55,19 +66,26 @@ def fit_denoiser(denoiser: EpsDenoiser, kit: Kit, what: str, weight: Weight = un
     return train(denoiser, loss, kit, images_seen=kit.budget.train_images, what=what)
 
 
-def eps_loss(denoiser: EpsDenoiser, weight: Weight, null: int, encode: Callable[[Tensor], Tensor] | None = None) -> Loss:
-    """E_t weight(SNR_t) |eps - net(x_t, t, y)|^2, on the images or on `encode` of them."""
+def eps_loss(
+    denoiser: EpsDenoiser,
+    weight: Weight,
+    null: int,
+    encode: Callable[[Tensor], Tensor] | None = None,
+    noising: Noising = gaussian_noise,
+    penalty: Callable[[Tensor], Tensor] = torch.square,
+) -> Loss:
+    """E_t weight(SNR_t) penalty(eps - net(x_t, t, y)), a mean over pixels, on the images or on `encode` of them."""
     table = alpha_bar_of(denoiser.sigmas)
 
     def loss(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         x0 = images if encode is None else encode(images)
         t = torch.randint(len(table), (len(x0),), generator=generator, device=x0.device)
-        noise = noise_like(x0, generator)
+        noise = noising(x0, denoiser.sigmas[t], generator)
         abar = table[t]
         signal = abar.sqrt().float()[:, None, None, None]
         sigma = (1 - abar).sqrt().float()[:, None, None, None]
         kept = drop_labels(labels, LABEL_DROPOUT, null, generator)
-        error = (denoiser.net(signal * x0 + sigma * noise, t.float(), kept) - noise).square().flatten(1).mean(1)
+        error = penalty(denoiser.net(signal * x0 + sigma * noise, t.float(), kept) - noise).flatten(1).mean(1)
         return (weight(abar / (1 - abar)).float() * error).mean()
 
     return loss
@@ -116,13 +134,14 @@ def build_noisy_classifier(kit: Kit) -> NoisyClassifier:
         return NoisyClassifier(kit.workload.shape[0], kit.workload.n_classes).to(kit.device)
 
 
-def fit_noisy_classifier(net: NoisyClassifier, kit: Kit, what: str) -> NoisyClassifier:
-    """On images noised by the base schedule (Dhariwal & Nichol 2021, arXiv 2105.05233, section 4.1)."""
+def fit_noisy_classifier(net: NoisyClassifier, kit: Kit, what: str, encode: Callable[[Tensor], Tensor] | None = None) -> NoisyClassifier:
+    """On images, or `encode` of them, noised by the base schedule (Dhariwal & Nichol 2021, arXiv 2105.05233, section 4.1)."""
 
     def loss(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        t = torch.randint(len(net.sigmas), (len(images),), generator=generator, device=images.device)
+        x0 = images if encode is None else encode(images)
+        t = torch.randint(len(net.sigmas), (len(x0),), generator=generator, device=x0.device)
         sigma = net.sigmas[t]
-        x = images + sigma.float()[:, None, None, None] * noise_like(images, generator)
+        x = x0 + sigma.float()[:, None, None, None] * noise_like(x0, generator)
         return F.cross_entropy(net(x, sigma), labels)
 
     return train(net, loss, kit, images_seen=min(CLASSIFIER_IMAGES, kit.budget.train_images), what=what)
@@ -140,3 +159,21 @@ def fit_feature_classifier(net: Classifier, kit: Kit, what: str) -> Classifier:
         return F.cross_entropy(net(images)[1], labels, label_smoothing=0.05)
 
     return train(net, loss, kit, images_seen=min(CLASSIFIER_IMAGES, kit.budget.train_images), what=what)
+
+
+def build_clip_classifier(kit: Kit) -> ClipClassifier:
+    with seeded(kit.seed + 2):
+        return ClipClassifier(kit.workload.shape[0], kit.workload.n_classes, len(DIRECTIONS)).to(kit.device)
+
+
+def fit_clip_classifier(net: ClipClassifier, kit: Kit, what: str) -> ClipClassifier:
+    """On clips of the kit's images: what moves, and which way it sets out. The feature space of clip-level distances, and nothing else."""
+    count, n_classes = len(kit.images), kit.workload.n_classes
+    pairs = kit.labels + n_classes * directions(count).to(kit.device)  # one number for both labels
+    moving = replace(kit, images=clips(kit.images, CLIP_FRAMES), labels=pairs)
+
+    def loss(images: Tensor, labels: Tensor, _generator: torch.Generator) -> Tensor:
+        _, of_class, of_direction = net(images)
+        return F.cross_entropy(of_class, labels % n_classes) + F.cross_entropy(of_direction, labels // n_classes)
+
+    return train(net, loss, moving, images_seen=min(CLASSIFIER_IMAGES, kit.budget.train_images), what=what)

@@ -36,8 +36,7 @@ def train(net: M, loss: Loss, kit: Kit, *, images_seen: int, what: str, lr: floa
     generator = torch.Generator(kit.device).manual_seed(kit.seed * 1009 + seed)
     with torch.enable_grad():
         for step in range(steps):
-            index = torch.randint(len(kit.images), (batch,), generator=generator, device=kit.device)
-            value = loss(to_model(kit.images[index]), kit.labels[index], generator)
+            value = loss(*drawn_batch(kit, generator), generator)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -50,6 +49,12 @@ def train(net: M, loss: Loss, kit: Kit, *, images_seen: int, what: str, lr: floa
         raise FloatingPointError(f"training of {what} diverged: the last loss is {value.item()}")
     frozen(average)
     return average
+
+
+def drawn_batch(kit: Kit, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(model images, labels) of the budget's batch, drawn with replacement."""
+    index = torch.randint(len(kit.images), (kit.budget.train_batch,), generator=generator, device=kit.device)
+    return to_model(kit.images[index]), kit.labels[index]
 
 
 def rate(step: int, steps: int) -> float:
