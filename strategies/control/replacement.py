@@ -1,0 +1,55 @@
+"""Control, the simplest restoration by diffusion: DDIM whose observed directions are overwritten with the observation at every step.
+
+Paper: the replacement method of Song et al. 2021, arXiv 2011.13456, appendix I.2, with a deterministic step in place of the SDE's.
+Saves: training for each task.
+Differs: takes observations for exact, so that their noise stays in the picture.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from bench.cards import RESTORATIONS, AssetName, Card, Heading
+from bench.contract import Denoiser, Kit, Request, RestoreRequest, Strategy
+from bench.data.images import to_uint8
+from bench.diffusion.restoration import Evidence, restored
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.registry import register
+
+
+@register
+@final
+@dataclass(frozen=True, kw_only=True)
+class Replacement(Strategy[Denoiser]):
+    """`steps` of DDIM."""
+
+    steps: int = 100
+
+    card: ClassVar[Card] = Card(
+        title="Replacement (control)",
+        paper="Score-Based Generative Modeling through SDEs",
+        year=2021,
+        arxiv="2011.13456",
+        heading=Heading.CONTROL,
+        rows=(),
+        saves="training for each degradation",
+        tasks=RESTORATIONS,
+        assets=(AssetName.DENOISER,),
+        sampling_fields=("steps",),
+        likelihood="not applicable: a sampler of restorations, whose density is not known",
+    )
+
+    def __post_init__(self) -> None:
+        uniform_times(self.steps)
+
+    def fit(self, kit: Kit) -> Denoiser:
+        return kit.denoiser()
+
+    def sample(self, model: Denoiser, request: Request) -> Tensor:
+        assert isinstance(request, RestoreRequest)
+        evidence = Evidence.of(request.operator, request.observed, noise_std=0.0)
+        sigmas = sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
+        return to_uint8(
+            restored(model, evidence, sigmas, request.labels, request.draws(), request.shape, eta=0.0, eta_b=1.0), request.shape
+        )
