@@ -1,7 +1,7 @@
 """A cascade of two diffusion models: one of images of half the size, one of full-size images that is given a small one.
 
 Ho et al. 2021 (arXiv 2106.15282, sections 2 and 3). The small image of x0 is z0, the means of its 2x2 blocks. The second stage is given
-z = z0 + sigma_s n, Gaussian conditioning augmentation, and is told sigma_s.
+z = z0 + sigma_s n, Gaussian conditioning augmentation, and is told sigma_s; or, in Dhariwal & Nichol 2021 (arXiv 2105.05233), z0 alone.
 """
 
 import torch
@@ -20,13 +20,18 @@ def shrunk(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, FACTOR)
 
 
+def enlarged(z: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, 2h, 2w), bilinearly: what the second stage sees of small images without noise."""
+    return F.interpolate(z, scale_factor=float(FACTOR), mode="bilinear", align_corners=False)
+
+
 def condition(z: Tensor, sigma: Tensor) -> Tensor:
     """What the second stage sees of small images z (B, C, h, w) with noise of levels sigma (B,): (B, C + 1, 2h, 2w).
 
     a z with a = 1 / sqrt(1 + sigma^2), enlarged bilinearly, and the standard deviation a sigma of its noise as a constant channel.
     """
     a = alpha_bar_of(sigma).sqrt()
-    image = F.interpolate(a.to(z.dtype)[:, None, None, None] * z, scale_factor=float(FACTOR), mode="bilinear", align_corners=False)
+    image = enlarged(a.to(z.dtype)[:, None, None, None] * z)
     told = (a * sigma).to(z.dtype)[:, None, None, None].expand(-1, 1, *image.shape[2:])
     return torch.cat([image, told], dim=1)
 
@@ -35,7 +40,7 @@ class Refiner(ScheduledDenoiser):
     """Noise prediction for full-size images by a network that takes the condition as further channels."""
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), sigma (B,), labels (B,) or None, condition (B, C + 1, H, W) -> x0 estimate (B, C, H, W)."""
+        """x (B, C, H, W), sigma (B,), labels (B,) or None, condition (B, C', H, W) -> x0 estimate (B, C, H, W)."""
         assert condition is not None, "the second stage needs a condition"
         x_t, t, _ = self.scaled(x, sigma)
         return x - sigma.to(x.dtype)[:, None, None, None] * self.net(torch.cat([x_t, condition], dim=1), t, labels)

@@ -2,8 +2,8 @@
 
 Paper: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis", arXiv 2105.05233.
 Saves: steps, as guided DDIM needs ten times fewer than the chain; costs a classifier's forward and backward pass a step.
-Differs: the shared U-Net stands for the ADM architecture, whose ablation is left out; the variance is learned by tuning that U-Net on
-    L_hybrid, not from the start; the upsampler ADM-U is left out.
+Differs: the shared U-Net stands for the ADM architecture, whose ablation is `adm_blocks`; the variance is learned by tuning that U-Net on
+    L_hybrid, not from the start; the upsampler is `adm_u`.
 """
 
 from dataclasses import dataclass

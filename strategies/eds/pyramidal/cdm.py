@@ -16,14 +16,11 @@ from torch import Tensor
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Draws, Kit, Request, Strategy
 from bench.data.images import padded, to_uint8
-from bench.diffusion.cascade import FACTOR, Cascade, Given, Refiner, condition, cut, shrunk
+from bench.diffusion.cascade import FACTOR, Cascade, Given, condition, cut
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
-from bench.training.cascade import half_blurred, noised, refiner_loss, unchanged
-from bench.training.recipes import backbone, eps_loss, unweighted
-from bench.training.train import train
+from bench.training.cascade import build_refiner, fit_refiner, fit_small_denoiser, half_blurred, noised, refiner_loss, unchanged
 
 
 class Augmentation(StrEnum):
@@ -104,13 +101,10 @@ class CDM(Strategy[Cascade]):
             raise ValueError(f"s must be 0 where the augmentation is {self.augmentation}, not {self.s}")
 
     def fit(self, kit: Kit) -> Cascade:
-        channels, height, _ = padded(kit.workload.shape)
-        null, seen = kit.workload.n_classes, kit.budget.train_images
-        base = EpsDenoiser(backbone(kit, size=height // FACTOR)).to(kit.device)
-        base = train(base, eps_loss(base, unweighted, null, shrunk), kit, images_seen=seen, what="CDM base")
-        refiner = Refiner(backbone(kit, channels=2 * channels + 1, outputs=channels)).to(kit.device)
-        loss = refiner_loss(refiner, AUGMENTATIONS[self.augmentation], null)
-        return Cascade(base, train(refiner, loss, kit, images_seen=seen, what="CDM refiner", seed=1))
+        base = fit_small_denoiser(kit, "CDM base")
+        refiner = build_refiner(kit, told=kit.workload.shape[0] + 1)
+        loss = refiner_loss(refiner, AUGMENTATIONS[self.augmentation], kit.workload.n_classes)
+        return Cascade(base, fit_refiner(refiner, loss, kit, "CDM refiner"))
 
     def sample(self, model: Cascade, request: Request) -> Tensor:
         return to_uint8(self.cascaded(model, request.draws(), padded(request.shape), request.labels), request.shape)
