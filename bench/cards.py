@@ -89,14 +89,14 @@ class FewShot:
 
 NOISY = 0.05  # of observations, Kawar et al. 2022 (arXiv 2201.11793, section 5)
 RESTORATIONS = (
-    Restore(degradation=Degradation.SUPER_2),
+    Restore(degradation=Degradation.SUPER_4),
     Restore(degradation=Degradation.INPAINT, noise=NOISY),
     Restore(degradation=Degradation.DEBLUR, noise=NOISY),
+    Restore(degradation=Degradation.SUPER_2),
     Restore(degradation=Degradation.SUPER_4, noise=NOISY),
-    Restore(degradation=Degradation.SUPER_4),
-    Restore(degradation=Degradation.SUPER_2, noise=NOISY),
     Restore(degradation=Degradation.INPAINT),
     Restore(degradation=Degradation.DEBLUR),
+    Restore(degradation=Degradation.SUPER_2, noise=NOISY),
 )
 Task = Generate | Edit | Restore | Video | FewShot
 

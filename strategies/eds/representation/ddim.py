@@ -49,13 +49,13 @@ class DDIM(Strategy[Denoiser]):
         saves="sampling steps, without training",
         assets=(AssetName.DENOISER,),
         sampling_fields=("steps", "eta", "spacing"),
-        sweep=({"steps": 4}, {"steps": 10}, {"steps": 50}),
+        sweep=({"steps": 4}, {"steps": 10}, {"steps": 50}, {"steps": 10, "spacing": "quadratic"}),
         likelihood="inherited: the likelihood is that of the base model, see DDPM",
         claims=(
             Claim(
                 text="at 10 steps DDIM's samples are better than DDPM's",
                 metric="fd",
-                params={"steps": 10},
+                params={"steps": 10, "spacing": "uniform"},
                 relation=Relation.AT_MOST,
                 factor=1.0,
                 baseline="eds.state_space.ddpm",
