@@ -12,6 +12,7 @@ from bench.data.clips import clips
 from bench.data.datasets import DataSet, DataSource, load
 from bench.data.guides import drawings
 from bench.data.images import to_model
+from bench.harness.samples import exhibit
 from bench.harness.scene import Scene
 from bench.harness.scenes import sample_shape, scene_of, task_identity, unsupported
 
@@ -131,3 +132,14 @@ def test_identity_tells_tasks_apart_and_leaves_generation_alone() -> None:
     identities = [str(task_identity(task)) for task in TASKS]
     assert task_identity(Generate()) == () and len(set(identities)) == len(TASKS)
     assert sample_shape(Video(), (1, 8, 8)) == (4, 1, 8, 8) and sample_shape(Edit(), (1, 8, 8)) == (1, 8, 8)
+
+
+def test_grid_shows_targets_beside_samples() -> None:
+    samples, targets = torch.full((40, 1, 2, 2), 1), torch.full((40, 1, 2, 2), 9)
+    assert exhibit(samples, None).shape == (40, 1, 2, 2)
+    shown = exhibit(samples, targets)
+    assert shown.shape == (40, 1, 2, 2) and shown[:, 0, 0, 0].tolist() == 2 * (10 * [9] + 10 * [1])
+    clip, truth = torch.full((12, 4, 1, 2, 2), 1), torch.full((12, 4, 1, 2, 2), 9)
+    clip[:, 3] = 5  # the last frame stands in the last row
+    assert exhibit(clip, None).flatten(1)[:, 0].tolist() == 30 * [1] + 10 * [5]
+    assert exhibit(clip, truth).flatten(1)[:, 0].tolist() == 3 * 5 * [9, 1] + 5 * [9, 5]

@@ -48,13 +48,16 @@ class Judge:
                 continue
             features = yardstick.extractor(stills, self._device)
             found.update(self._of_features(features, yardstick))
-            if name == OWN and features.logits is not None:
+            if name == OWN and features.logits is not None and samples.ndim == 4:
                 found["class_accuracy"] = fidelity.class_accuracy(features.logits, labels, yardstick.extractor.signature)
             if target is not None:
                 found[f"feature_distance_{yardstick.extractor.name}"] = self._feature_distance(features, target, yardstick)
         if samples.ndim == 5:
             yardstick = self._of_clips()
-            found.update(self._of_features(yardstick.extractor(samples, self._device), yardstick))
+            features = yardstick.extractor(samples, self._device)
+            found.update(self._of_features(features, yardstick))
+            assert features.logits is not None
+            found["class_accuracy"] = fidelity.class_accuracy(features.logits, labels, yardstick.extractor.signature)
         if target is not None:
             found.update(self._faithful(samples, target))
         return found

@@ -17,9 +17,12 @@ GREY = 128
 
 
 def exhibit(samples: Tensor, targets: Tensor | None) -> Tensor:
-    """What a grid shows, (40, C, H, W): samples; rows of targets above rows of samples; or clips (N, F, C, H, W), down a column each."""
+    """What a grid shows, (40, C, H, W): samples; rows of targets above rows of samples; or clips (N, F, C, H, W) down a column each, every
+    other one a target where there are some.
+    """
     if samples.ndim == 5:
-        return samples[:COLUMNS].transpose(0, 1).flatten(0, 1)
+        shown = samples if targets is None else torch.stack([targets[:COLUMNS], samples[:COLUMNS]], dim=1).flatten(0, 1)
+        return shown[:COLUMNS].transpose(0, 1).flatten(0, 1)
     if targets is None:
         return samples[:GRID_IMAGES]
     both = zip(targets[: GRID_IMAGES // 2].split(COLUMNS), samples[: GRID_IMAGES // 2].split(COLUMNS))
