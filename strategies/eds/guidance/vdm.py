@@ -27,7 +27,7 @@ from bench.training.video import build_clip_denoiser, fit_clip_denoiser
 @final
 @dataclass(frozen=True, kw_only=True)
 class VDM(Strategy[Denoiser]):
-    """`guidance_weight` w_r of equation 7 (0 is the replacement method; table 3 uses 9, table 2 uses 50), `steps` of the chain."""
+    """`guidance_weight` w_r of section 3.1 (0 is the replacement method; table 3 uses 9, table 2 uses 50), `steps` of the chain."""
 
     guidance_weight: float = 9.0
     steps: int = 25
