@@ -138,10 +138,10 @@ def test_claims_hold_fail_and_wait() -> None:
         (found,) = audit(list(records))
         return found.verdict, found.why
 
-    assert verdict(*pair(1.0, 0), *pair(1.5, 1)) == (Verdict.REPRODUCED, "2 of 2 seeds")
-    assert verdict(*pair(3.0, 0), *pair(2.5, 1)) == (Verdict.NOT_REPRODUCED, "0 of 2 seeds")
-    assert verdict(*pair(3.0, 0), *pair(1.0, 1)) == (Verdict.INCONCLUSIVE, "1 of 2 seeds")
-    assert verdict(*pair(1.0, 0)) == (Verdict.INCONCLUSIVE, "1 of 1 seeds; 2 are needed")
+    assert verdict(*pair(1.0, 0), *pair(1.5, 1)) == (Verdict.REPRODUCED, "2 of 2 pairs over 2 seeds")
+    assert verdict(*pair(3.0, 0), *pair(2.5, 1)) == (Verdict.NOT_REPRODUCED, "0 of 2 pairs over 2 seeds")
+    assert verdict(*pair(3.0, 0), *pair(1.0, 1)) == (Verdict.INCONCLUSIVE, "1 of 2 pairs over 2 seeds")
+    assert verdict(*pair(1.0, 0)) == (Verdict.INCONCLUSIVE, "1 of 1 pairs over 1 seed; 2 seeds are needed")
     assert verdict(pair(1.0, 0)[0])[0] is Verdict.INCONCLUSIVE
 
 

@@ -65,6 +65,12 @@ def test_claims_compare_within_a_task() -> None:
     assert found.verdict is Verdict.REPRODUCED
 
 
+def test_two_tasks_are_not_two_seeds() -> None:
+    both = [on(task, name, quality) for task in (Edit(), HOLE) for name, quality in ((DDIM, 1.0), (DDPM, 2.0))]
+    (found,) = audit(both)
+    assert len(found.pairs) == 2 and found.verdict is Verdict.INCONCLUSIVE and found.why == "2 of 2 pairs over 1 seed; 2 seeds are needed"
+
+
 def test_comparison_pairs_within_a_task() -> None:
     both = [on(task, name, 1.0) for task in (Edit(), HOLE) for name in (DDIM, DDPM)]
     titles = [pair.title for pair in matches(both, DDIM, DDPM)]

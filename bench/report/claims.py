@@ -39,8 +39,9 @@ def _audit(strategy: str, claim: Claim, records: list[Record]) -> Audit:
     metric = _key(claim.metric, records)
     ours = _by_seed(records, strategy, claim.params, metric)
     theirs = _by_seed(records, claim.baseline, claim.baseline_params, metric)
-    pairs = tuple((ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys()))
-    verdict, why = judge(pairs, claim)
+    common = sorted(ours.keys() & theirs.keys())
+    pairs = tuple((ours[key], theirs[key]) for key in common)
+    verdict, why = judge(pairs, len({seed for _, _, seed in common}), claim)
     return Audit(strategy=strategy, claim=claim, metric=metric, pairs=pairs, verdict=verdict, why=why)
 
 
@@ -51,17 +52,17 @@ def _key(metric: str, records: list[Record]) -> str:
     return next(f"fd_{r.cell.workload.dataset}_clips" for r in records) if metric == "fd_clips" else metric
 
 
-def judge(pairs: tuple[tuple[float, float], ...], claim: Claim) -> tuple[Verdict, str]:
-    """The predicate must hold, or fail, for every seed, and for two at least where the seed moves the measure."""
+def judge(pairs: tuple[tuple[float, float], ...], seeds: int, claim: Claim) -> tuple[Verdict, str]:
+    """The predicate must hold, or fail, for every pair; and for two seeds at least where the seed moves the measure."""
     if not pairs:
         return Verdict.INCONCLUSIVE, "no pair of records with the configurations of the claim"
     held = [holds(a, b, claim) for a, b in pairs]
-    seeds = f"{sum(held)} of {len(held)} seeds"
-    if len(held) < ENOUGH_SEEDS and claim.metric not in COUNTED:
-        return Verdict.INCONCLUSIVE, f"{seeds}; {ENOUGH_SEEDS} are needed"
+    counted = f"{sum(held)} of {len(held)} pairs over {seeds} seed{'s' * (seeds > 1)}"
+    if seeds < ENOUGH_SEEDS and claim.metric not in COUNTED:
+        return Verdict.INCONCLUSIVE, f"{counted}; {ENOUGH_SEEDS} seeds are needed"
     if all(held):
-        return Verdict.REPRODUCED, seeds
-    return (Verdict.INCONCLUSIVE if any(held) else Verdict.NOT_REPRODUCED), seeds
+        return Verdict.REPRODUCED, counted
+    return (Verdict.INCONCLUSIVE if any(held) else Verdict.NOT_REPRODUCED), counted
 
 
 def holds(ours: float, baseline: float, claim: Claim) -> bool:

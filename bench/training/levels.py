@@ -13,18 +13,20 @@ from bench.diffusion.likelihood import discretised_gaussian
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.training.train import noise_like
 
+FEWEST = 50  # images at each level, whatever the share: a path is chosen by the estimates, and with 10 it chose their errors
+
 Statistic = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(x0, x, guess (B, C, H, W), sigma (B, 1, 1, 1)) -> S numbers for each image, (B, S) float64."""
 
 
 @torch.no_grad()
 def by_level(denoiser: Denoiser, sigmas: Tensor, statistic: Statistic, kit: Kit, share: float, what: str) -> Tensor:
-    """(T, M, S) float64: the statistic at the levels `sigmas` (T,), M >= 4, by `share` of the training budget in evaluations.
+    """(T, M, S) float64: the statistic at the levels `sigmas` (T,), M >= 50, by `share` of the training budget in evaluations.
 
     M / 2 training images, each with a noise n and with -n, so that what is odd in n cancels; the same ones at every level, so that most of
     the sampling error cancels in the differences between levels, which choose a path.
     """
-    pairs = max(2, round(share * kit.budget.train_images / len(sigmas) / 2))
+    pairs = max(FEWEST // 2, round(share * kit.budget.train_images / len(sigmas) / 2))
     generator = torch.Generator(kit.device).manual_seed(kit.seed)
     index = torch.randint(len(kit.images), (pairs,), generator=generator, device=kit.device).repeat(2)
     x0, labels, count = to_model(kit.images[index]), kit.labels[index], 2 * pairs
