@@ -142,7 +142,7 @@ def test_interrupt_leaves_a_resumable_store(tiny_suite: Path, tmp_path: Path) ->
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     try:
-        _, errors = process.communicate(timeout=4)
+        _, errors = process.communicate(timeout=20)
     except subprocess.TimeoutExpired:  # the signal fell into a finaliser, where Python drops exceptions: press again
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
