@@ -33,7 +33,7 @@ def digits(request: pytest.FixtureRequest) -> list[Record]:
 
 
 def test_digits_numbers_mean_something(digits: list[Record]) -> None:
-    """Every diffusion strategy at most a fifth of the floor; DDIM-50 at most 2.5 halves; labels obeyed; LDM cheaper; ten steps better than four."""
+    """All at most a fifth of the floor; DDIM-50 at most 2.5 halves; labels obeyed; LDM cheaper; ten steps better than four."""
     rows = board(digits)
     floor = quality(rows, "control.gaussian")
     for name, heading, value in zip(rows.info["configuration"], rows.info["heading"], rows.values["fd_digits"], strict=True):
