@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,8 @@ from bench.values import Budget, Cell
 
 TRIALS = 3  # of energy at the least, each of one or more whole batches
 
-Draw = Callable[[int, int], Tensor]
-"""(first, count) -> images first..first + count of the cell, uint8."""
+Draw = Callable[[int, int], Callable[[], Tensor]]
+"""(first, count) -> a call that samples first..first + count of the cell, uint8. What is asked for is made before, and not timed."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +42,20 @@ def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, pla
     """
     total, batch = cell.budget.n_samples, min(cell.budget.batch_size, cell.budget.n_samples)
     wanted = sample_shape(cell.workload.task, cell.workload.shape)
-    timed(lambda: draw(0, min(8, total)), device)  # warm-up
+    timed(draw(0, min(8, total)), device)  # warm-up
     images: list[Tensor] = []
     seconds: list[tuple[int, float]] = []
     with energy_meter(device, place=place) as energy, peak_memory(device) as peak:
         trials = Trials(energy.lap, cell.budget.energy_s)
         with counted(model) as calls:
             for first in range(0, total, batch):
-                kept = Kept(draw, first, min(batch, total - first))
+                kept = Kept(draw(first, min(batch, total - first)), min(batch, total - first))
                 seconds.append((kept.count, timed(kept, device)))
                 images.append(checked(kept.result, (kept.count, *wanted)))
                 trials.add(kept.count)
                 progress("sampling", first + kept.count, total)
         while not trials.complete:
-            timed(partial(draw, 0, batch), device)
+            timed(draw(0, batch), device)
             trials.add(batch)
     return Drawn(
         images=torch.cat([part.cpu() for part in images]),
@@ -70,12 +69,12 @@ def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, pla
 class Kept:
     """A call that keeps its result, for a clock that throws it away."""
 
-    def __init__(self, draw: Draw, first: int, count: int) -> None:
-        self._draw, self._first, self.count = draw, first, count
+    def __init__(self, sample: Callable[[], Tensor], count: int) -> None:
+        self._sample, self.count = sample, count
         self.result: Tensor | None = None
 
     def __call__(self) -> None:
-        self.result = self._draw(self._first, self.count)
+        self.result = self._sample()
 
 
 class Trials:
@@ -105,7 +104,7 @@ def best_batch(draw: Draw, budget: Budget, full_batch_s: tuple[float, ...], devi
     for other in (batch // 4, 4 * batch):
         if other >= 1 and 2 * usual_s * other / batch <= budget.timing_s:
             try:
-                rates[other] = other / min(timed(partial(draw, 0, other), device) for _ in range(2))
+                rates[other] = other / min(timed(draw(0, other), device) for _ in range(2))
             except (torch.cuda.OutOfMemoryError, MemoryError):
                 torch.cuda.empty_cache()
     best = max(rates, key=lambda size: rates[size])

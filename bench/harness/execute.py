@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -93,13 +94,13 @@ class Bench:
             self._fitted = key, priced(lambda k: strategy.fit(k), kit, self._place)
         return self._fitted[1]
 
-    def _draw(self, cell: Cell, strategy: Strategy[Any], model: nn.Module, first: int, count: int) -> Tensor:
-        return strategy.sample(model, self._scene.request(torch.arange(first, first + count), cell.seed))
+    def _draw(self, cell: Cell, strategy: Strategy[Any], model: nn.Module, first: int, count: int) -> Callable[[], Tensor]:
+        return partial(strategy.sample, model, self._scene.request(torch.arange(first, first + count), cell.seed))
 
     def _cost(self, cell: Cell, draw: Draw, model: nn.Module, drawn: Drawn) -> SampleCost:
         with counted(model, with_levels=True) as calls:
-            flops = trajectory_flops(lambda: draw(0, COUNTING_BATCH))
-        latency = measure(lambda: draw(0, 1), self._device, cell.budget.timing_s)
+            flops = trajectory_flops(draw(0, COUNTING_BATCH))
+        latency = measure(draw(0, 1), self._device, cell.budget.timing_s)
         low, high = median_interval(latency.samples_s)
         batch, images_per_s = best_batch(draw, cell.budget, drawn.full_batch_s, self._device)
         n, has_networks, timed_n = len(drawn.images), bool(drawn.calls.rows), len(latency.samples_s)

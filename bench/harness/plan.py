@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Plan:
 def plan(suite: Suite, registry: Registry, options: Options) -> Plan:
     """Every configuration of the suite, on every task of its card, for every seed."""
     data = load(suite.dataset, options.data)
+    references = cache(lambda task: reference_hash(suite, data, options, task))  # reads every extractor's weights
     cells: dict[str, Cell] = {}
     skipped = []
     for name, sweep in chosen(suite, registry, options).items():
@@ -68,17 +70,17 @@ def plan(suite: Suite, registry: Registry, options: Options) -> Plan:
             if reason is not None:
                 skipped.append(Skipped(strategy=name, task=task, reason=reason))
                 continue
-            found = _cells(name, task, sweep, suite, registry, options, data)
+            found = _cells(name, task, sweep, suite, registry, options, data, references(task))
             cells.update({cell.id: cell for cell in found})
     ordered = sorted(cells.values(), key=lambda c: (len(c.asset_ids), c.strategy, task_name(c.workload.task), c.seed))
     return Plan(cells=ordered, skipped=skipped)
 
 
 def _cells(
-    name: str, task: Task, sweep: Sequence[Params], suite: Suite, registry: Registry, options: Options, data: DataSet
+    name: str, task: Task, sweep: Sequence[Params], suite: Suite, registry: Registry, options: Options, data: DataSet, reference: str
 ) -> Iterator[Cell]:
     workload = Workload(dataset=suite.dataset, shape=data.shape, n_classes=data.n_classes, task=task)
-    reference, code = reference_hash(suite, data, options, task), strategy_hash(registry, name)
+    code = strategy_hash(registry, name)
     for seed in options.seeds or suite.seeds:
         for overrides in sweep:
             yield Cell(

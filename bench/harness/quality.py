@@ -1,6 +1,7 @@
 """Scores of a cell's samples against the real images of its task, with every extractor of the suite."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ class Judge:
         self._scene, self._assets, self._device, self._folder = scene, assets, scene.device, folder
         self._weights, self._download = weights, download
         self._yardsticks: dict[str, Yardstick | str] = {}
+        self._wanted: dict[tuple[str, int], Tensor] = {}
 
     def scores(self, samples: Tensor, extractors: tuple[str, ...]) -> dict[str, Measure]:
         """Every measure of every extractor, a value or the reason why its extractor is not to be had; and what the task asks beside."""
@@ -53,7 +55,7 @@ class Judge:
             if target is not None:
                 found[f"feature_distance_{yardstick.extractor.name}"] = self._feature_distance(features, target, yardstick)
         if samples.ndim == 5:
-            yardstick = self._of_clips()
+            yardstick = self._of_clips
             features = yardstick.extractor(samples, self._device)
             found.update(self._of_features(features, yardstick))
             assert features.logits is not None
@@ -70,8 +72,10 @@ class Judge:
         return {**found, f"halves_{name}": measured(yardstick.halves, n=halves, method="disjoint halves of the real images")}
 
     def _feature_distance(self, features: Features, target: Target, yardstick: Yardstick) -> Measure:
-        wanted = yardstick.extractor(self._scene.stills(target.images), self._device)
-        values = faithfulness.feature_distance(features.pooled, wanted.pooled, yardstick.reference.root.trace)
+        key = (yardstick.extractor.name, len(target.originals))
+        if key not in self._wanted:  # the same for every strategy
+            self._wanted[key] = yardstick.extractor(self._scene.stills(target.images), self._device).pooled
+        values = faithfulness.feature_distance(features.pooled, self._wanted[key], yardstick.reference.root.trace)
         method = f"distance to {target.name}, in that of two real images; {yardstick.extractor.signature}"
         return faithfulness.averaged(values, target.originals, method)
 
@@ -95,6 +99,7 @@ class Judge:
                 self._yardsticks[name] = self._held_against(extractor, stills)
         return self._yardsticks[name]
 
+    @cached_property
     def _of_clips(self) -> Yardstick:
         classifier = self._assets.get(CLIP_CLASSIFIER).module
         assert isinstance(classifier, ClipClassifier)
