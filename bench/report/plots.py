@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from bench.harness.store import slug
 from bench.report.frame import Board
@@ -60,6 +61,8 @@ def _panel(axis: Axes, shown: pd.DataFrame, names: pd.DataFrame, cost: str, qual
             axis.scatter(chosen[cost], chosen[quality], color=colour, marker=marker, alpha=alpha, s=48, zorder=3)
     axis.plot(points[cost].iloc[front], points[quality].iloc[front], color="black", linestyle="--", linewidth=1)
     axis.set_xscale("log")
+    if len(points) and points[cost].max() > 10 * points[cost].min():
+        axis.xaxis.set_minor_formatter(NullFormatter())  # powers of ten are enough there; more would overlap
     axis.set_yscale("log")
     axis.grid(alpha=0.25, which="both")
 

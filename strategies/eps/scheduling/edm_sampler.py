@@ -24,7 +24,7 @@ from bench.registry import register
 @dataclass(frozen=True, kw_only=True)
 class EDMSampler(Strategy[Denoiser]):
     """`steps`, 2 steps - 1 evaluations; levels from `sigma_max` down by `rho` (eq. 5, table 1); `s_churn`, 0 where deterministic, `s_min`,
-    `s_max` and `s_noise` of the fresh noise (algorithm 2; table 5, as for the VP network of CIFAR-10).
+    `s_max` and `s_noise` of the fresh noise (algorithm 2; table 5's for the VP network of CIFAR-10, as remembered: not verified).
     """
 
     steps: int = 18

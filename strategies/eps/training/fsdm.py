@@ -38,7 +38,7 @@ class Encoder(StrEnum):
 @final
 @dataclass(frozen=True, kw_only=True)
 class FSDM(LikelihoodStrategy[FewShotModel]):
-    """`encoder`, `shots` of training (section 4: sets of 5 or 6), `steps` and `eta` of the sampler."""
+    """`encoder`, `shots` of training (the paper's sets hold 2 to 20 images), `steps` and `eta` of the sampler."""
 
     encoder: Encoder = Encoder.SET
     shots: int = 5
