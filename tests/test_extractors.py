@@ -212,15 +212,16 @@ def pixel_changed(before: str) -> str:
 
 def test_reference_is_extracted_once_and_survives_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, extractor = load("digits", DataSource()), own_classifier("digits", small_classifier())
-    first, halves = reference(extractor, data, tmp_path, CPU)
+    first, halves, held_out = reference(extractor, data, tmp_path, CPU)
     calls: list[int] = []
     counting = dataclasses.replace(extractor, network=lambda images: calls.append(1) or extractor.network(images))  # type: ignore[func-returns-value]
-    again, halves_again = reference(counting, data, tmp_path, CPU)
+    again, halves_again, held_out_again = reference(counting, data, tmp_path, CPU)
     assert not calls and halves == halves_again > 0 and torch.equal(first.pooled, again.pooled)
+    assert torch.equal(held_out, held_out_again) and torch.equal(held_out, extractor(data.test_images, CPU).pooled)
     mine = Statistics.of(first.pooled[:700])
     assert distance(mine, first.root) == distance(mine, again.root)
     (file,) = tmp_path.glob("*/features.safetensors")
     shutil.copy(file, tmp_path / "whole")
     file.write_bytes((tmp_path / "whole").read_bytes()[:1000])
-    made_anew, _ = reference(counting, data, tmp_path, CPU)
+    made_anew, _, _ = reference(counting, data, tmp_path, CPU)
     assert calls and torch.equal(first.pooled, made_anew.pooled) and list(tmp_path.glob("*/*.unreadable-*"))

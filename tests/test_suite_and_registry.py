@@ -134,5 +134,12 @@ def test_code_hash_follows_code_and_not_comments(tmp_path: Path) -> None:
     assert again() == first
     path.write_text('"""Doc."""\nfrom bench.diffusion import loops\nX = 2\n')
     assert again() != first
+    strategy = "class S:\n    card: ClassVar[Card] = Card({})\n    steps: int = {}\n"
+    path.write_text(strategy.format("sweep=1", 4))
+    plain = again()
+    path.write_text(strategy.format("sweep=2", 4))
+    assert again() == plain
+    path.write_text(strategy.format("sweep=2", 5))
+    assert again() != plain
     path.write_text('"""Doc."""\nX = 1\n')
     assert again() != first

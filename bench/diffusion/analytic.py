@@ -12,6 +12,7 @@ As G >= 0 and pixels lie in [-1, 1], 0 <= v <= min(high^2, 1) (theorem 2).
 import math
 
 import torch
+from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
 from bench.contract import Denoiser
@@ -62,8 +63,15 @@ def noise_power(predicted: Tensor, drawn: Tensor) -> Tensor:
 
 
 def bounded_spread(sigmas: Tensor, power: Tensor) -> Tensor:
-    """v (T,) at levels `sigmas` (T,) from G (T,), held to its bounds."""
-    return torch.minimum(sigmas.square() * (1 - power), sigmas.square()).clamp(0, 1)
+    """v (T,) at increasing levels `sigmas` (T,) from G (T,): the closest that does not fall with sigma, held to its bounds.
+
+    Noise takes away what is known of x0 (the MMSE grows with the noise, Guo et al. 2011, arXiv 1004.3332), but an estimate of 1 - G, or a
+    network that overshoots, may fall and reach 0; an optimal path would follow such levels. The errors of G being alike, those of v grow
+    as sigma^2, so the squares are weighted by sigma^-4.
+    """
+    estimate, weight = sigmas.square() * (1 - power), sigmas**-4
+    rising = isotonic_regression(estimate.cpu().numpy(), weights=weight.cpu().numpy()).x
+    return torch.minimum(torch.from_numpy(rising).to(sigmas), sigmas.square()).clamp(0, 1)
 
 
 def optimal_variance(high: Level, low: Level, spread: Level, eta: float) -> Level:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.contract import Denoiser
+from bench.diffusion.batch import column
 from bench.diffusion.parametrise import ScheduledDenoiser
 from bench.diffusion.schedules import alpha_bar_of
 
@@ -31,8 +32,8 @@ def condition(z: Tensor, sigma: Tensor) -> Tensor:
     a z with a = 1 / sqrt(1 + sigma^2), enlarged bilinearly, and the standard deviation a sigma of its noise as a constant channel.
     """
     a = alpha_bar_of(sigma).sqrt()
-    image = enlarged(a.to(z.dtype)[:, None, None, None] * z)
-    told = (a * sigma).to(z.dtype)[:, None, None, None].expand(-1, 1, *image.shape[2:])
+    image = enlarged(column(a, z) * z)
+    told = column(a * sigma, z).expand(-1, 1, *image.shape[2:])
     return torch.cat([image, told], dim=1)
 
 
@@ -43,7 +44,7 @@ class Refiner(ScheduledDenoiser):
         """x (B, C, H, W), sigma (B,), labels (B,) or None, condition (B, C', H, W) -> x0 estimate (B, C, H, W)."""
         assert condition is not None, "the second stage needs a condition"
         x_t, t, _ = self.scaled(x, sigma)
-        return x - sigma.to(x.dtype)[:, None, None, None] * self.net(torch.cat([x_t, condition], dim=1), t, labels)
+        return x - column(sigma, x) * self.net(torch.cat([x_t, condition], dim=1), t, labels)
 
 
 class Given(Denoiser):

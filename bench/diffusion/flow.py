@@ -20,6 +20,7 @@ from scipy.integrate import RK45, solve_ivp
 from torch import Tensor
 
 from bench.contract import Denoiser, Draws
+from bench.diffusion.batch import everywhere
 from bench.diffusion.likelihood import HALF_BIN
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 
@@ -99,7 +100,7 @@ def log_density(
     def slope(log_sigma: float, state: np.ndarray) -> np.ndarray:
         sigma, scale = math.exp(log_sigma), (1 + math.exp(2 * log_sigma)) ** -0.5
         y = torch.from_numpy(state[: x.numel()]).to(x.device).reshape(x.shape)
-        level = torch.full((count,), sigma, dtype=torch.float64, device=x.device)
+        level = everywhere(sigma, x)
         guess, divergence = trace(lambda point: denoiser(point, level, labels), (y / scale).to(x.dtype))
         velocity = flat(scale**2 * y - scale * guess.double(), scale**2 * dimensions - divergence.double())
         if not np.isfinite(velocity).all():  # scipy would look for a step for ever

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from bench.diffusion.batch import column
+
 Level = TypeVar("Level", float, Tensor)
 """One noise level for the batch, or levels that broadcast over its images."""
 
@@ -36,4 +38,4 @@ def ddim_mean(x: Tensor, x0: Tensor, high: float, low: float, eta: float) -> Ten
 
 def ddim_mean_batch(x: Tensor, x0: Tensor, high: Tensor, low: Tensor) -> Tensor:
     """DDIM's deterministic step for images (B, C, H, W) at levels of their own, high and low (B,)."""
-    return x0 + (low / high).to(x.dtype)[:, None, None, None] * (x - x0)
+    return x0 + column(low / high, x) * (x - x0)

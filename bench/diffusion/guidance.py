@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Denoiser, Draws
+from bench.diffusion.batch import column, everywhere
 from bench.diffusion.gaussian import posterior_mean
-from bench.diffusion.reverse_variance import Reverse, level
+from bench.diffusion.reverse_variance import Reverse
 
 
 def log_p_gradient(classifier: nn.Module, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class NoiseShifted(Denoiser):
         guess = self.denoiser(x, sigma, self.given)
         if self.scale == 0:
             return guess
-        strength = self.scale * sigma.square().to(x.dtype)[:, None, None, None]
+        strength = self.scale * column(sigma.square(), x)
         return guess + strength * log_p_gradient(self.classifier, x, sigma, labels)
 
 
@@ -61,6 +62,6 @@ def mean_shifted(reverse: Reverse, classifier: nn.Module, scale: float, x: Tenso
         x0, variance = reverse(x, high, low)
         mean = posterior_mean(x, x0, high, low)
         if scale > 0:
-            mean = mean + scale * mean_shift(high, low) * variance * log_p_gradient(classifier, x, level(x, high), labels)
+            mean = mean + scale * mean_shift(high, low) * variance * log_p_gradient(classifier, x, everywhere(high, x), labels)
         x = mean + variance**0.5 * draws.normal(*x.shape[1:]) if low > 0 else mean
     return x

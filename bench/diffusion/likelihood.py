@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser, Draws
+from bench.diffusion.batch import column
 from bench.diffusion.gaussian import forward_variance, posterior_variance
 from bench.diffusion.loops import Variance
 
@@ -82,7 +83,7 @@ def systematic(share: Tensor, count: int, offset: Tensor) -> tuple[Tensor, Tenso
 def guessed(denoiser: Denoiser, x0: Tensor, sigma: Tensor, labels: Tensor, draws: Draws, clip: bool) -> Tensor:
     """The denoiser's estimate of x0 (B, C, H, W) from x0 with noise of levels sigma (B,) or (1,), clipped to [-1, 1] where asked."""
     levels = sigma.expand(len(x0))
-    guess = denoiser(x0 + levels.to(x0.dtype)[:, None, None, None] * draws.normal(*x0.shape[1:]), levels, labels)
+    guess = denoiser(x0 + column(levels, x0) * draws.normal(*x0.shape[1:]), levels, labels)
     return guess.clamp(-1, 1) if clip else guess
 
 

@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from bench.contract import Denoiser, Draws
+from bench.diffusion.batch import everywhere
 from bench.diffusion.gaussian import ddim_mean, posterior_mean
 
 Variance = Callable[[float, float], float]
@@ -24,7 +24,7 @@ def start(draws: Draws, shape: tuple[int, int, int], sigma: Tensor) -> Tensor:
 
 def estimate(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor | None, clip: bool) -> Tensor:
     """x0 (B, C, H, W) at one noise level for the whole batch, clipped to the pixel range [-1, 1] where asked; labels (B,) or None."""
-    x0 = denoiser(x, torch.full((x.shape[0],), sigma, dtype=torch.float64, device=x.device), labels)
+    x0 = denoiser(x, everywhere(sigma, x), labels)
     return x0.clamp(-1, 1) if clip else x0
 
 

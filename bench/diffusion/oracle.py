@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser
+from bench.diffusion.batch import column
 
 
 class GaussianDenoiser(Denoiser):
@@ -16,7 +17,7 @@ class GaussianDenoiser(Denoiser):
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         assert isinstance(self.mean, Tensor) and isinstance(self.variance, Tensor)
-        noise = sigma.to(x.dtype)[:, None, None, None].square()
+        noise = column(sigma, x).square()
         return self.mean + self.variance / (self.variance + noise) * (x - self.mean)
 
 

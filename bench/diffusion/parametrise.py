@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Denoiser
+from bench.diffusion.batch import column
 from bench.diffusion.schedules import alpha_bar_of, linear_alpha_bar, sigma_of, time_of
 
 
@@ -22,7 +23,7 @@ class ScheduledDenoiser(Denoiser):
 
     def scaled(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(a * x, t (B,), a (B, 1, 1, 1)), where a = sqrt(abar) brings x to unit variance."""
-        a = alpha_bar_of(sigma).sqrt().to(x.dtype)[:, None, None, None]
+        a = column(alpha_bar_of(sigma).sqrt(), x)
         return a * x, time_of(sigma, self.sigmas).to(x.dtype), a
 
 
@@ -31,7 +32,7 @@ class EpsDenoiser(ScheduledDenoiser):
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         x_t, t, _ = self.scaled(x, sigma)
-        return x - sigma.to(x.dtype)[:, None, None, None] * self.net(x_t, t, labels)
+        return x - column(sigma, x) * self.net(x_t, t, labels)
 
 
 class VDenoiser(ScheduledDenoiser):
@@ -39,7 +40,7 @@ class VDenoiser(ScheduledDenoiser):
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         x_t, t, a = self.scaled(x, sigma)
-        s = sigma.to(x.dtype)[:, None, None, None] * a
+        s = column(sigma, x) * a
         return a * x_t - s * self.net(x_t, t, labels)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Denoiser
+from bench.diffusion.batch import everywhere
 from bench.diffusion.gaussian import posterior_mean
 from bench.diffusion.parametrise import ScheduledDenoiser
 
@@ -79,11 +80,6 @@ def path_nats(path: Path, sigmas: Tensor, variances: Tensor) -> Tensor:
 def best_variances(path: Path) -> Tensor:
     """The backward variances (N,) under which the paths of a batch are likeliest: their mean squared residuals."""
     return path.backwards.detach().mean(0) / path.dimensions
-
-
-def everywhere(sigma: float, x: Tensor) -> Tensor:
-    """One level for the whole batch, (B,) float64."""
-    return torch.full((x.shape[0],), sigma, dtype=torch.float64, device=x.device)
 
 
 def squared(x: Tensor) -> Tensor:

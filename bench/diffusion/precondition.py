@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench.contract import Denoiser
 from bench.data.images import to_model
+from bench.diffusion.batch import column
 
 
 class PreconditionedDenoiser(Denoiser):
@@ -26,7 +27,7 @@ class PreconditionedDenoiser(Denoiser):
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         total = sigma.square() + self.sigma_data.square()
         scales = (self.sigma_data.square() / total, sigma * self.sigma_data / total.sqrt(), total.rsqrt())
-        c_skip, c_out, c_in = (scale.to(x.dtype)[:, None, None, None] for scale in scales)
+        c_skip, c_out, c_in = (column(scale, x) for scale in scales)
         return c_skip * x + c_out * self.net(c_in * x, (sigma.log() / 4).to(x.dtype), labels)
 
     def weight(self, sigma: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser
+from bench.diffusion.batch import column, everywhere
 from bench.diffusion.gaussian import forward_variance, posterior_variance
 from bench.diffusion.likelihood import discretised_gaussian
 from bench.diffusion.parametrise import ScheduledDenoiser
@@ -34,14 +35,14 @@ class HybridDenoiser(ScheduledDenoiser):
         """(x0 estimate (B, C, H, W), v (B, C, H, W), or (B, 0, H, W) of a network without it), by one call of the network."""
         x_t, t, _ = self.scaled(x, sigma)
         out, channels = self.net(x_t, t, labels), x.shape[1]
-        return x - sigma.to(x.dtype)[:, None, None, None] * out[:, :channels], out[:, channels:]
+        return x - column(sigma, x) * out[:, :channels], out[:, channels:]
 
 
 def small_variance(denoiser: Denoiser, given: Tensor | None) -> Reverse:
     """beta~ at every pixel; `given` are the labels (B,) that the denoiser is told, or None. x0 is clipped to [-1, 1]."""
 
     def reverse(x: Tensor, high: float, low: float) -> tuple[Tensor, float]:
-        return denoiser(x, level(x, high), given).clamp(-1, 1), posterior_variance(high, low)
+        return denoiser(x, everywhere(high, x), given).clamp(-1, 1), posterior_variance(high, low)
 
     return reverse
 
@@ -50,15 +51,10 @@ def learned_variance(denoiser: HybridDenoiser, given: Tensor | None) -> Reverse:
     """The same with the variance that the network predicts."""
 
     def reverse(x: Tensor, high: float, low: float) -> tuple[Tensor, Tensor]:
-        x0, v = denoiser.heads(x, level(x, high), given)
+        x0, v = denoiser.heads(x, everywhere(high, x), given)
         return x0.clamp(-1, 1), interpolated(v, *log_bounds(high, low))
 
     return reverse
-
-
-def level(x: Tensor, sigma: float) -> Tensor:
-    """One noise level for the whole batch, (B,) float64."""
-    return torch.full((x.shape[0],), sigma, dtype=torch.float64, device=x.device)
 
 
 def log_bounds(high: float, low: float) -> tuple[float, float]:

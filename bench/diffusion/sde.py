@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser, Draws
+from bench.diffusion.batch import column, everywhere
 
 BETA_MIN, BETA_MAX = 0.1, 20.0
 END = 1e-3  # samplers stop here, as noise vanishes at 0 (appendix C)
@@ -144,13 +145,3 @@ def predict_correct(
         for _ in range(corrections):
             y = langevin(score, y, low, kept(high, low), snr, draws)
     return denoised(denoiser, y, everywhere(grid[-1], y), labels)
-
-
-def everywhere(t: float, y: Tensor) -> Tensor:
-    """One time for the whole batch, (B,) float64."""
-    return torch.full((y.shape[0],), t, dtype=torch.float64, device=y.device)
-
-
-def column(values: Tensor, like: Tensor) -> Tensor:
-    """Values (B,) as a factor (B, 1, 1, 1) of images, in their dtype."""
-    return values.to(like.dtype)[:, None, None, None]

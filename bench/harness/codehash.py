@@ -1,7 +1,7 @@
-"""A hash of the code behind a cell: the syntax trees, without comments and docstrings, of a module and of the project modules it imports.
+"""A hash of the code behind a cell: the syntax trees, without comments, docstrings and cards, of a module and of all that it imports here.
 
 Static: nothing is imported. Values, cards, contract, registry and hints hold no arithmetic and are left out, so that bookkeeping reruns
-nothing.
+nothing: a card says which cells there are and what is claimed of them, not what happens in one.
 """
 
 import ast
@@ -75,9 +75,15 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _stripped(path: Path) -> str:
-    """The dump of a module's tree without docstrings; comments are not in a tree."""
+    """The dump of a module's tree without docstrings and the `card` of a class; comments are not in a tree."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
+        if isinstance(node, ast.ClassDef):
+            node.body = [statement for statement in node.body if not _is_card(statement)]
     return ast.dump(tree)
+
+
+def _is_card(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.target.id == "card"

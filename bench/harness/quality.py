@@ -12,8 +12,8 @@ from bench.harness.assets import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, Assets
 from bench.harness.references import reference
 from bench.harness.scene import Scene, Target
 from bench.harness.suite import OWN
-from bench.measures import Measure, measured
-from bench.metrics import faithfulness, fidelity
+from bench.measures import Measure, measured, missing
+from bench.metrics import authenticity, faithfulness, fidelity
 from bench.metrics.features import EFFICIENTNET, Extractor, ExtractorUnavailable, Features, clip_classifier, efficientnet, own_classifier
 from bench.metrics.pretrained import CLIP, DINOV2, INCEPTION, clip, dinov2, inception
 from bench.nets.classifier import Classifier
@@ -22,11 +22,12 @@ from bench.nets.clip_classifier import ClipClassifier
 
 @dataclass(frozen=True)
 class Yardstick:
-    """An extractor with the real images as it sees them, and the distance of two disjoint halves of them."""
+    """An extractor with the real images as it sees them, the distance of two disjoint halves of them, and the test images' features."""
 
     extractor: Extractor
     reference: fidelity.Reference
     halves: float
+    held_out: Tensor
 
 
 class Judge:
@@ -37,6 +38,7 @@ class Judge:
         self._weights, self._download = weights, download
         self._yardsticks: dict[str, Yardstick | str] = {}
         self._wanted: dict[tuple[str, int], Tensor] = {}
+        self._held_out_copied: dict[int, Measure] = {}
 
     def scores(self, samples: Tensor, extractors: tuple[str, ...]) -> dict[str, Measure]:
         """Every measure of every extractor, a value or the reason why its extractor is not to be had; and what the task asks beside."""
@@ -50,6 +52,8 @@ class Judge:
                 continue
             features = yardstick.extractor(stills, self._device)
             found.update(self._of_features(features, yardstick))
+            if name == OWN:
+                found.update(self._copied(features, yardstick))
             if name == OWN and features.logits is not None and samples.ndim == 4:
                 found["class_accuracy"] = fidelity.class_accuracy(features.logits, labels, yardstick.extractor.signature)
             if target is not None:
@@ -70,6 +74,16 @@ class Judge:
         real = self._scene.reference
         halves = (len(real.train_images) + len(real.test_images)) // 2
         return {**found, f"halves_{name}": measured(yardstick.halves, n=halves, method="disjoint halves of the real images")}
+
+    def _copied(self, features: Features, yardstick: Yardstick) -> dict[str, Measure]:
+        """The share of copies among the samples, and among as many held-out images, which are none."""
+        if self._scene.no_copies is not None:
+            return {key: missing(self._scene.no_copies) for key in ("copied", "held_out_copied")}
+        training, n = yardstick.reference.pooled, len(features.pooled)
+        origin = fidelity.origin_of(yardstick.reference, yardstick.extractor.signature)
+        if n not in self._held_out_copied:  # the same for every strategy
+            self._held_out_copied[n] = authenticity.copied(fidelity.at_most(yardstick.held_out, n), training, origin)
+        return {"copied": authenticity.copied(features.pooled, training, origin), "held_out_copied": self._held_out_copied[n]}
 
     def _feature_distance(self, features: Features, target: Target, yardstick: Yardstick) -> Measure:
         key = (yardstick.extractor.name, len(target.originals))

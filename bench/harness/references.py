@@ -24,20 +24,23 @@ def reference_key(signature: Signature, images_hash: str) -> str:
     return digest(["reference", str(signature), images_hash])
 
 
-def reference(extractor: Extractor, data: DataSet, folder: Path, device: torch.device) -> tuple[Reference, float]:
-    """The training images' reference, and the distance of two disjoint halves of all real images; from disk where it lies there."""
+def reference(extractor: Extractor, data: DataSet, folder: Path, device: torch.device) -> tuple[Reference, float, Tensor]:
+    """The training images' reference, the distance of two disjoint halves of all real images, and the test images' features (M, d).
+
+    From disk where they lie there.
+    """
     path = folder / f"reference-{reference_key(extractor.signature, data.hash)}" / FILE
     found = _load(path)
     if found is None:
         found = _extract(extractor, data, device)
         write_atomic(path, save(found))
     root = Root(mean=found["mean"], upper=found["upper"], trace=float(found["trace"]))
-    return Reference(pooled=found["pooled"], root=root, images_hash=data.hash), float(found["halves"])
+    return Reference(pooled=found["pooled"], root=root, images_hash=data.hash), float(found["halves"]), found["held_out"]
 
 
 def _extract(extractor: Extractor, data: DataSet, device: torch.device) -> dict[str, Tensor]:
-    train = extractor(data.train_images, device).pooled
-    real = torch.cat([train, extractor(data.test_images, device).pooled])
+    train, held_out = (extractor(images, device).pooled for images in (data.train_images, data.test_images))
+    real = torch.cat([train, held_out])
     root = root_of(Statistics.of(train))
     first, second = (Statistics.of(real[half]) for half in fidelity.split_halves(len(real)))
     halves = distance(first, root_of(second))
@@ -46,6 +49,7 @@ def _extract(extractor: Extractor, data: DataSet, device: torch.device) -> dict[
         "mean": root.mean,
         "upper": root.upper.contiguous(),
         "trace": torch.tensor(root.trace, dtype=torch.float64),
+        "held_out": held_out.contiguous(),
         "halves": torch.tensor(halves, dtype=torch.float64),
     }
 
@@ -59,4 +63,4 @@ def _load(path: Path) -> dict[str, Tensor] | None:
     except (OSError, SafetensorError):
         path.rename(path.with_suffix(f".unreadable-{time.time_ns()}"))
         return None
-    return found if {"pooled", "mean", "upper", "trace", "halves"} <= found.keys() else None
+    return found if {"pooled", "held_out", "mean", "upper", "trace", "halves"} <= found.keys() else None

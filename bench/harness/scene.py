@@ -58,6 +58,11 @@ class Scene(ABC):
         return samples
 
     @property
+    def no_copies(self) -> str | None:
+        """Why samples that are near to the reference are no copies of what training showed, or None where they may be."""
+        return None if self.reference is self.training else "not applicable: training saw none of the real images of this task"
+
+    @property
     def likelihood_of(self) -> tuple[Tensor, Tensor]:
         """Images, or clips, and labels that neither training nor the requests show."""
         return self.reference.test_images, self.reference.test_labels

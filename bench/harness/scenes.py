@@ -104,6 +104,10 @@ class Filming(Scene):
     def compared(self, samples: Tensor) -> Tensor:
         return samples[:, self._given :]
 
+    @property
+    def no_copies(self) -> str:
+        return "not applicable: training saw every frame of its clips, and the real images are one frame of each"
+
 
 @final
 class Showing(Scene):

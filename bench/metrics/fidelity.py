@@ -46,7 +46,7 @@ def metric_name(formula: str, extractor: str) -> str:
 
 def scores(generated: Features, reference: Reference, extractor: str, signature: Signature) -> dict[str, Measure]:
     """All measures of generated against reference features; each method names formula, extractor, reference and versions."""
-    origin = f"{signature}; reference {reference.images_hash}, {len(reference.pooled):,} images"
+    origin = origin_of(reference, signature)
     fid, infinity = measures(generated.pooled, reference.root, f"Frechet distance; {origin}")
     with contextlib.redirect_stderr(io.StringIO()):  # torch-fidelity draws a progress bar that cannot be switched off
         precision, recall = _precision_recall(generated.pooled, reference.pooled, origin)
@@ -59,6 +59,11 @@ def scores(generated: Features, reference: Reference, extractor: str, signature:
             "recall": recall,
         }
     return {metric_name(formula, extractor): measure for formula, measure in found.items()}
+
+
+def origin_of(reference: Reference, signature: Signature) -> str:
+    """What a measure's method says of extractor, reference and versions."""
+    return f"{signature}; reference {reference.images_hash}, {len(reference.pooled):,} images"
 
 
 def _inception_score(logits: Tensor | None, origin: str) -> Measure:

@@ -6,7 +6,9 @@ from torch.nn import functional as F
 
 from bench.nets.classifier import Classifier
 
-GRID = 4  # patches to a side
+LEAST_PATCH = 4  # pixels to a side: smaller patches show no strokes, and their mean is almost the same for every class
+LARGEST_GRID = 4  # patches to a side
+PLACE_STD = 0.3
 WIDTH = 64
 HEADS = 4
 DEPTH = 2
@@ -21,20 +23,43 @@ class SetTransformer(nn.Module):
     def __init__(self, channels: int, side: int, out: int) -> None:
         """For square images of `side` pixels, divisible by 4; `out` numbers in the embedding."""
         super().__init__()
-        self.patches = nn.Conv2d(channels, WIDTH, side // GRID, stride=side // GRID)
-        self.places = nn.Parameter(nn.init.normal_(torch.empty(GRID * GRID, WIDTH), std=0.02))
+        patch = max(LEAST_PATCH, side // LARGEST_GRID)
+        self.patches = ShiftedPatches(channels, patch)
+        self.places = nn.Parameter(nn.init.normal_(torch.empty((side // patch) ** 2, WIDTH), std=PLACE_STD))
         self.layers = nn.ModuleList(Layer() for _ in range(DEPTH))
         self.norm = nn.LayerNorm(WIDTH)
         self.out = silent(nn.Linear(WIDTH, out))
 
     def forward(self, support: Tensor) -> Tensor:
         """Model images (B, n, C, H, W) -> (B, out)."""
-        patches = self.patches(support.flatten(0, 1)).flatten(2).transpose(1, 2) + self.places  # (B n, 16, 64)
+        patches = self.patches(support.flatten(0, 1)) + self.places  # (B n, L, 64)
         tokens = patches.reshape(len(support), -1, WIDTH)
         for layer in self.layers:
             tokens = layer(tokens)
         embedding: Tensor = self.out(self.norm(tokens).mean(1))
         return embedding
+
+
+class ShiftedPatches(nn.Module):
+    """Each patch beside the same patch of the image moved by half a patch along the four diagonals, normalised, as one token.
+
+    Shifted patch tokenisation (Lee et al. 2021, arXiv 2112.13492, section 4.1): a token sees its surroundings from the start, which small
+    training sets do not teach.
+    """
+
+    def __init__(self, channels: int, patch: int) -> None:
+        super().__init__()
+        self.patch, self.shift = patch, patch // 2
+        inputs = 5 * channels * patch**2
+        self.norm, self.token = nn.LayerNorm(inputs), nn.Linear(inputs, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W), H and W divisible by the patch -> tokens (N, H W / patch^2, 64), row after row."""
+        away = (-self.shift, self.shift)
+        moved = [F.pad(x, (across, -across, down, -down)) for down in away for across in away]
+        patches = F.unfold(torch.cat([x, *moved], dim=1), self.patch, stride=self.patch)
+        tokens: Tensor = self.token(self.norm(patches.transpose(1, 2)))
+        return tokens
 
 
 class MeanOfImages(nn.Module):

@@ -7,7 +7,8 @@ import pandas as pd
 
 from bench.cards import Generate, task_name
 from bench.harness.codehash import code_hash
-from bench.measures import Measure, measured, missing
+from bench.harness.suite import OWN
+from bench.measures import NOT_RECORDED, Measure, measured, missing
 from bench.survey import BUILT_IN, implemented
 from bench.values import Record, Status, configuration
 
@@ -62,6 +63,12 @@ def score(key: str) -> Getter:
     return lambda r: r.scores.get(key, missing("not in this suite"))
 
 
+def copied(record: Record) -> Measure:
+    """The share of copies; records of suites with the own classifier lack it if they are older than the measure."""
+    absent = NOT_RECORDED if OWN in record.cell.extractors else missing("not in this suite")
+    return record.scores.get("copied", absent)
+
+
 def scaled(get: Getter, factor: float) -> Getter:
     def scaled_get(record: Record) -> Measure:
         m = get(record)
@@ -99,6 +106,7 @@ def columns(records: list[Record]) -> tuple[Column, ...]:
         *quality,
         *_faithful(records),
         Column("class_accuracy", "Class accuracy", score("class_accuracy")),
+        Column("copied", "Copied", copied),
         Column("nll", "NLL bits/dim", score("nll_bits_per_dim")),
         Column("steps", "Steps", cost("steps"), 4),
         Column("nfe", "NFE/image", cost("nfe_per_image"), 4),

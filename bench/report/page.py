@@ -91,7 +91,14 @@ def _page(suite: str, records: list[Record], boards: dict[str, Board], pictures:
         grids=_grids(records, stores),
         devices=sorted({r.provenance.device for r in records}),
         example=records[0],
+        held_out_copied=_held_out_copied(records),
     )
+
+
+def _held_out_copied(records: list[Record]) -> str:
+    """The share of copies among held-out images, which copy nothing: their range over the records, or `not recorded`."""
+    found = [m.value for r in records if (m := r.scores.get("held_out_copied")) and m.value is not None]
+    return " to ".join(dict.fromkeys(f"{value:.3f}" for value in (min(found), max(found)))) if found else "not recorded"
 
 
 def _grids(records: list[Record], stores: Sequence[Store]) -> list[Picture]:

@@ -35,7 +35,7 @@ class Quantity:
     condition: Callable[[Record], str] = lambda _record: ""
 
 
-SCORES = {  # by the first word of a score's key; a score that stands not here (as the distance of two halves) ranks nobody
+SCORES = {  # by the first word of a score's key; what stands not here ranks nobody (two halves; copies: noise has none)
     "fid": Goal.LOWER,
     "fd": Goal.LOWER,
     "kid": Goal.LOWER,

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Denoiser
+from bench.data.datasets import DataSource, load
+from bench.data.images import to_model
 from bench.nets.ema import seeded
-from bench.nets.support import MeanOfImages, SetTransformer
+from bench.nets.support import MeanOfImages, SetTransformer, ShiftedPatches
 from bench.registry import discover
 from bench.testing.subject import Subject
 from bench.training.few_shot import Classes, FewShotModel
@@ -47,6 +49,38 @@ def test_images_of_the_support_of_one_do_not_reach_another(name: str) -> None:
     changed = shown.clone()
     changed[1] += 1
     assert torch.allclose(net(changed)[[0, 2]], net(shown)[[0, 2]], atol=1e-6)
+
+
+def test_a_token_is_of_its_patch_and_of_four_moved_by_half_a_patch() -> None:
+    """Brute force: the five windows cut out of a wide black margin, one pixel at a time."""
+    with seeded(2):
+        made = ShiftedPatches(2, 4)
+    images = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(3))
+    canvas = torch.zeros(3, 2, 12, 16)
+    canvas[:, :, 2:10, 2:14] = images
+    tokens = made(images)
+    assert tokens.shape == (3, 6, 64)
+    for number, (top, left) in enumerate((y, x) for y in (0, 4) for x in (0, 4, 8)):
+        corners = [(top + 2 + y, left + 2 + x) for y, x in ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))]
+        windows = torch.cat([canvas[:, :, y : y + 4, x : x + 4] for y, x in corners], dim=1).flatten(1)
+        standard = (windows - windows.mean(1, keepdim=True)) / (windows.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        assert torch.allclose(tokens[:, number], standard @ made.token.weight.T + made.token.bias, atol=1e-5)
+
+
+def test_an_untrained_encoder_tells_classes_apart() -> None:
+    """A tenth of the pooled tokens is variance between classes; where that is a thousandth, a short training never finds the class."""
+    digits = load("digits", DataSource())
+    classes = Classes(digits.train_labels)
+    numbers = torch.arange(300)
+    chosen = classes.others(numbers, 5, torch.Generator().manual_seed(0))
+    with seeded(0):
+        net = SetTransformer(1, 8, 64)
+    nn.init.eye_(net.out.weight)
+    with torch.no_grad():
+        said = net(to_model(digits.train_images[chosen.flatten()]).unflatten(0, chosen.shape))
+    labels = digits.train_labels[numbers]
+    means = torch.stack([said[labels == label].mean(0) for label in range(digits.n_classes)])
+    assert (means - means.mean(0)).square().sum(1).mean() > 0.1 * said.square().sum(1).mean()
 
 
 def test_an_untrained_encoder_leaves_the_network_without_support() -> None:

@@ -40,7 +40,7 @@ class VDM(Strategy[Denoiser]):
         heading=Heading.GUIDANCE,
         rows=("I-04",),
         saves="a network for continuations: one of whole clips serves",
-        tasks=(Video(frames=8, given=4),),
+        tasks=(Video(frames=4, given=2),),
         sampling_fields=("guidance_weight", "steps"),
         sweep=({"guidance_weight": 9.0}, {"guidance_weight": 0.0}),
         likelihood="not applicable: the guided estimate is not that of a normalised density",

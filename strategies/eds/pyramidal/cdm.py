@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Draws, Kit, Request, Strategy
 from bench.data.images import padded, to_uint8
+from bench.diffusion.batch import everywhere
 from bench.diffusion.cascade import FACTOR, Cascade, Given, condition, cut
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of, sigmas_at, uniform_times
@@ -119,6 +119,6 @@ class CDM(Strategy[Cascade]):
         z = ddim(model.base, start(draws, small, grid[0]), grid, labels, draws)
         if self.handover is Handover.RENOISED and last > 0:
             z = z + last * draws.normal(*small)
-        level = torch.full((len(z),), last, dtype=torch.float64, device=z.device)
+        level = everywhere(last, z)
         stage = Given(model.refiner, condition(z, level))
         return ddim(stage, start(draws, shape, second[0]), second, labels, draws)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.data.images import padded, to_uint8
+from bench.diffusion.batch import everywhere
 from bench.diffusion.langevin import Kernel, Langevin, at_rest, euler_maruyama, kernel, perturbed, quadratic_steps, sscs
 from bench.nets.unet import UNet
 from bench.registry import register
@@ -56,7 +57,7 @@ class LangevinModel(nn.Module):
 
     def score(self, state: Tensor, time: float, labels: Tensor | None) -> Tensor:
         """-l_t alpha, the gradient (B, C, H, W) of the log-density with respect to the velocity."""
-        alpha, deviation = self.noise(state, torch.full((len(state),), time, dtype=torch.float64, device=state.device), labels)
+        alpha, deviation = self.noise(state, everywhere(time, state), labels)
         return -alpha / deviation
 
 

@@ -80,7 +80,7 @@ class Multinomial(LikelihoodStrategy[CategoricalModel]):
         rows=("II-03",),
         saves="dequantisation: the state is as discrete as the data",
         likelihood="variational bound, each level spread evenly over its grey values",
-        sweep=({"steps": 100},),
+        sweep=({"steps": 50},),
     )
 
     def __post_init__(self) -> None:

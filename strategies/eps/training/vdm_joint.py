@@ -21,8 +21,8 @@ from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uni
 from bench.registry import register
 from bench.training.video import build_clip_denoiser, fit_clip_denoiser
 
-JOINT: Params = {"image_frames": 4, "steps": 50}
-CLIPS_ONLY: Params = {"image_frames": 0, "steps": 50}
+JOINT: Params = {"image_frames": 4, "steps": 25}
+CLIPS_ONLY: Params = {"image_frames": 0, "steps": 25}
 SOURCE = "arXiv 2204.03458, table 4"
 
 
@@ -45,7 +45,7 @@ class JointVDM(LikelihoodStrategy[Denoiser]):
         saves="training steps of a model of clips",
         tasks=(Video(frames=4),),
         sampling_fields=("steps",),
-        sweep=({"image_frames": 4}, {"image_frames": 0}),
+        sweep=(JOINT, CLIPS_ONLY),
         likelihood=f"variational bound of the chain actually sampled, over all frames, {SAMPLED}",
         claims=(
             Claim(
