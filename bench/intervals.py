@@ -36,4 +36,6 @@ def share(hits: int, n: int, method: str, replicates: Sequence[float] | None = N
     centre, reach = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
     scale = 1 + z**2 / n
     kept = None if replicates is None else tuple(replicates)
-    return Measure(value=p, low=(centre - reach) / scale, high=(centre + reach) / scale, n=n, method=method, replicates=kept)
+    return Measure(
+        value=p, low=max(0.0, (centre - reach) / scale), high=min(1.0, (centre + reach) / scale), n=n, method=method, replicates=kept
+    )

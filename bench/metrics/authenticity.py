@@ -1,7 +1,8 @@
 """Whether samples are copies of training images: authenticity (Alaa et al. 2022, arXiv 2102.08921, section 4).
 
 A sample g whose nearest training image is r is not authentic if d(g, r) < d(r, r'), r' being the training image nearest to r other than r.
-Held-out images have a share of such samples too, as g and r' are then draws of one distribution: only a share above theirs is copying.
+Held-out images have a share of such samples too, as g and r' are then draws of one distribution; a share above theirs is a sign of copying
+and no proof, as samples more typical than real images are near training images too.
 """
 
 import torch
