@@ -1,4 +1,4 @@
-"""The game of two networks: its losses and its penalty by definition, and whose turn it is."""
+"""The game of two networks: its losses and its penalty by definition, whose turn it is, and what both hear."""
 
 import dataclasses
 import math
@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.nets.adversarial import PairCritic, with_spread
 from bench.nets.ema import seeded
 from bench.training.adversarial import Game, critic_loss, generator_loss, gradient_penalty, train_game
-from tests.oracles import kit_of
+from tests.oracles import kit_of, lively_unet
 
 
 def test_penalty_of_a_linear_critic_is_half_its_squared_slope() -> None:
@@ -63,9 +64,64 @@ def test_both_networks_learn_in_turn_and_the_penalty_is_lazy() -> None:
     assert not any(p.requires_grad for p in average.parameters())
 
 
+def test_the_critic_leads_alone_and_then_both_go_on() -> None:
+    kit = kit_of(torch.zeros(8, 1, 8, 8).byte(), torch.zeros(8, dtype=torch.long), train_batch=4)
+    seen: list[tuple[int, int]] = []
+    kit = dataclasses.replace(kit, progress=lambda _what, done, total: seen.append((done, total)))
+    calls: list[str] = []
+    with seeded(0):
+        critic, generator = nn.Linear(2, 1), nn.Linear(2, 2)
+    start = generator.weight.detach().clone()
+    game = tiny_game(calls, critic, generator)
+    moved: list[bool] = []
+
+    def watched(*_: object) -> Tensor:
+        moved.append(not torch.equal(generator.weight, start))
+        return -critic.weight.sum()
+
+    game = dataclasses.replace(game, critic_loss=watched, lead=4)
+    generator.requires_grad_(False)  # as a first training leaves it
+    train_game(generator, game, kit, images_seen=8, what="test")
+    assert moved == [False] * 5 + [True]
+    assert calls == ["penalty", "penalty", "generator", "generator"] and seen[-1] == (24, 24)
+
+
 def test_divergence_is_an_error() -> None:
     kit = kit_of(torch.zeros(8, 1, 8, 8).byte(), torch.zeros(8, dtype=torch.long))
     critic, generator = nn.Linear(2, 1), nn.Linear(2, 2)
     game = dataclasses.replace(tiny_game([], critic, generator), generator_loss=lambda *_: float("nan") * generator.weight.sum())
     with pytest.raises(FloatingPointError, match="diverged"):
         train_game(generator, game, kit, images_seen=64, what="test")
+
+
+def test_spread_is_that_of_each_group_of_four() -> None:
+    """Images k, k + 2, k + 4, k + 6 of eight are a group; the one channel more is the mean over features of their deviation."""
+    h = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    out = with_spread(h)
+    assert out.shape == (8, 4, 4, 4) and torch.equal(out[:, :3], h)
+    for k in range(8):
+        wanted = h[k % 2 :: 2].double().numpy().std(axis=0).mean()
+        assert out[k, 3].numpy() == pytest.approx(wanted, abs=1e-6)
+    assert float(with_spread(h[:1].expand(4, 3, 4, 4))[:, 3].abs().max()) < 1e-3  # a generator of one image is seen through
+    assert with_spread(h[:6]).shape == (6, 4, 4, 4) and with_spread(h[:1]).shape == (1, 4, 4, 4)
+
+
+def test_an_untrained_critic_passes_on_what_it_sees() -> None:
+    """Its features keep their variance, and so its logits differ from image to image: not so with weights of a third of that variance."""
+    rng = torch.Generator().manual_seed(0)
+    with seeded(0):
+        critic = PairCritic(1, 8, 10, 32)
+    low, high = torch.randn(256, 1, 8, 8, generator=rng), torch.randn(256, 1, 8, 8, generator=rng)
+    t, labels = torch.full((256,), 500.0), torch.zeros(256, dtype=torch.long)
+    with torch.no_grad():
+        assert float(critic(low, high, t, labels).std()) > 0.5
+
+
+@torch.no_grad()
+def test_extra_embedding_is_that_of_another_label() -> None:
+    net, labels = lively_unet().double(), torch.tensor([1, 5, 9])
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = torch.full((3,), 500.0, dtype=torch.float64)
+    others = torch.tensor([4, 0, 2])
+    moved = net(x, t, labels, net.label(others) - net.label(labels))
+    assert torch.allclose(moved, net(x, t, others), atol=1e-10) and not torch.allclose(moved, net(x, t, labels), atol=1e-2)

@@ -24,7 +24,10 @@ BETAS = (0.5, 0.9)  # of both Adams (Xiao et al. 2022, arXiv 2112.07804, appendi
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Game:
-    """Two networks, and what each minimises. The critic's `penalty` joins its loss in every `lazy`-th step."""
+    """Two networks, and what each minimises. The critic's `penalty` joins its loss in every `lazy`-th step.
+
+    The critic learns alone for its first `lead` steps: a generator that moves before its critic can judge is led astray.
+    """
 
     critic: nn.Module
     critic_loss: Loss
@@ -33,6 +36,7 @@ class Game:
     critic_lr: float
     generator_lr: float
     lazy: int
+    lead: int = 0
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -53,12 +57,17 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor
 
 
 def train_game(generator: G, game: Game, kit: Kit, *, images_seen: int, what: str, seed: int = 0) -> G:
-    """Train both in place and return the average of the generator's weights, frozen; one step of each on every batch of images."""
-    generator, critic = generator.to(kit.device).train(), game.critic.to(kit.device).train()
+    """Train both in place and return the average of the generator's weights, frozen; after the lead, one step of each on every batch.
+
+    `images_seen` are those of the common steps; the lead's come first.
+    """
+    generator = generator.to(kit.device).train().requires_grad_(True)
+    critic = game.critic.to(kit.device).train()
     average = copy.deepcopy(generator)
     batch = kit.budget.train_batch
-    steps = max(1, math.ceil(images_seen / batch))
-    plans = [planned(net, lr, steps) for net, lr in ((critic, game.critic_lr), (generator, game.generator_lr))]
+    common = max(1, math.ceil(images_seen / batch))
+    steps = game.lead + common
+    critic_plan, generator_plan = planned(critic, game.critic_lr, steps), planned(generator, game.generator_lr, common)
     rng = torch.Generator(kit.device).manual_seed(kit.seed * 1009 + seed)
     with torch.enable_grad():
         for step in range(steps):
@@ -66,12 +75,14 @@ def train_game(generator: G, game: Game, kit: Kit, *, images_seen: int, what: st
             judged = game.critic_loss(images, labels, rng)
             if step % game.lazy == 0:
                 judged = judged + game.penalty(images, labels, rng)
-            descend(judged, *plans[0])
-            critic.requires_grad_(False)
-            fooled = game.generator_loss(images, labels, rng)
-            descend(fooled, *plans[1])
-            critic.requires_grad_(True)
-            update_average(average, generator, min(0.999, (1 + step) / (10 + step)))
+            descend(judged, *critic_plan)
+            if step >= game.lead:
+                critic.requires_grad_(False)
+                fooled = game.generator_loss(images, labels, rng)
+                descend(fooled, *generator_plan)
+                critic.requires_grad_(True)
+                since = step - game.lead
+                update_average(average, generator, min(0.999, (1 + since) / (10 + since)))
             if step % REPORT_EVERY == 0 or step == steps - 1:
                 kit.progress(what, (step + 1) * batch, steps * batch)
     if not math.isfinite(judged.item() + fooled.item()):

@@ -1,6 +1,8 @@
 """The game of a denoising diffusion GAN: the critic tells real steps back along the chain from generated ones.
 
-Xiao, Kreis & Vahdat 2022 (arXiv 2112.07804, eq. 4 and 5): steps are drawn evenly, anew for each of the two networks.
+Xiao, Kreis & Vahdat 2022 (arXiv 2112.07804, eq. 4 and 5): steps are drawn evenly, anew for each of the two networks. A generator that
+starts from scratch outruns its critic in a short training; one that starts from a regression does not (as in Ledig et al. 2017, arXiv
+1609.04802, section 3.2).
 """
 
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from torch import Tensor
 from bench.diffusion.denoising_gan import LatentGenerator, forward_pair, reverse_draw, unit
 from bench.nets.adversarial import PairCritic
 from bench.training.adversarial import Game, critic_loss, generator_loss, gradient_penalty
-from bench.training.train import noise_like
+from bench.training.train import Loss, noise_like
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,10 +36,27 @@ def drawn_step(images: Tensor, grid: Tensor, generator: torch.Generator) -> Step
     return Step(x_low=x_low, x_high=x_high, low=low, high=high, t=1000.0 * (steps - k) / steps)
 
 
+def imagined(generator: LatentGenerator, step: Step, labels: Tensor, rng: torch.Generator) -> Tensor:
+    """x0 (B, C, H, W) as the generator would have it, given x_high, by new latents."""
+    z = noise_like(step.x_high.new_empty(len(labels), generator.latent), rng)
+    x0: Tensor = generator(step.x_high, step.high.flatten().double(), labels, z)
+    return x0
+
+
+def regression(generator: LatentGenerator, grid: Tensor) -> Loss:
+    """Mean squared error of x0 over the steps down `grid` (T + 1,): the mean that the game then gives its modes."""
+    levels = grid.to(generator.sigmas.device)
+
+    def loss(images: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
+        step = drawn_step(images, levels, rng)
+        return (imagined(generator, step, labels, rng) - images).square().mean()
+
+    return loss
+
+
 def generated(generator: LatentGenerator, step: Step, labels: Tensor, rng: torch.Generator) -> Tensor:
     """x_low (B, C, H, W) as the generator would have it, given x_high."""
-    z = noise_like(step.x_high.new_empty(len(labels), generator.latent), rng)
-    x0 = generator(step.x_high, step.high.flatten().double(), labels, z)
+    x0 = imagined(generator, step, labels, rng)
     return reverse_draw(step.x_high, x0, step.high, step.low, noise_like(x0, rng))
 
 
@@ -48,7 +67,15 @@ def judged(critic: PairCritic, step: Step, x_low: Tensor, labels: Tensor) -> Ten
 
 
 def denoising_game(
-    generator: LatentGenerator, critic: PairCritic, grid: Tensor, *, gamma: float, lazy: int, generator_lr: float, critic_lr: float
+    generator: LatentGenerator,
+    critic: PairCritic,
+    grid: Tensor,
+    *,
+    gamma: float,
+    lazy: int,
+    generator_lr: float,
+    critic_lr: float,
+    lead: int = 0,
 ) -> Game:
     """Over descending sigmas `grid` (T + 1,) that end in 0; `gamma` weighs R1, which asks for the slope in x_low alone."""
     levels = grid.to(generator.sigmas.device)
@@ -76,4 +103,5 @@ def denoising_game(
         critic_lr=critic_lr,
         generator_lr=generator_lr,
         lazy=lazy,
+        lead=lead,
     )

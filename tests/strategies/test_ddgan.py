@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.contract import Kit
 from bench.diffusion.denoising_gan import Drawing, LatentGenerator, forward_pair, large_steps, reverse_draw, unit
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.loops import ancestral, start
 from bench.nets.adversarial import PairCritic
 from bench.nets.ema import seeded
 from bench.training.adversarial import train_game
-from bench.training.denoising_gan import denoising_game, drawn_step, generated
+from bench.training.denoising_gan import denoising_game, drawn_step, generated, regression
+from bench.training.train import train
 from strategies.eps.mixing.ddgan import DDGAN
 from tests.impulses import Impulses
 from tests.oracles import kit_of, lively_unet
@@ -151,14 +153,18 @@ class PixelCritic(nn.Module):
         return self.net(torch.stack([3 * low, high, time], dim=-1)).flatten()
 
 
+def two_valued(rng: torch.Generator) -> Kit:
+    """A kit of images whose pixels are -0.5 or 0.5, evenly and independently."""
+    images = torch.where(torch.rand(512, 1, 8, 8, generator=rng) < 0.5, 64, 191).byte()
+    return kit_of(images, torch.zeros(512, dtype=torch.long), train_batch=8)
+
+
 def test_generator_learns_both_modes_of_a_large_step() -> None:
     """Pixels are -0.5 or 0.5; at T = 2 the posterior of the last step is two points of weight p = 1 / (1 + exp(-x / sigma^2))."""
-    rng = torch.Generator().manual_seed(0)
-    images = torch.where(torch.rand(512, 1, 8, 8, generator=rng) < 0.5, 64, 191).byte()
-    kit = kit_of(images, torch.zeros(512, dtype=torch.long), train_batch=8)
+    rng, grid = torch.Generator().manual_seed(0), large_steps(2)
+    kit = two_valued(rng)
     with seeded(0):
         generator, critic = PixelGenerator(), PixelCritic()
-    grid = large_steps(2)
     game = denoising_game(generator, critic, grid, gamma=0.05, lazy=15, generator_lr=2e-3, critic_lr=4e-3)  # type: ignore[arg-type]
     trained = train_game(generator, game, kit, images_seen=8 * 900, what="toy")
     sigma = float(grid[1])
@@ -171,14 +177,19 @@ def test_generator_learns_both_modes_of_a_large_step() -> None:
         assert float((x0 > 0).float().mean()) == pytest.approx(1 / (1 + math.exp(-x / sigma**2)), abs=0.12), x
 
 
-@torch.no_grad()
-def test_extra_embedding_is_that_of_another_label() -> None:
-    net, labels = lively_unet().double(), torch.tensor([1, 5, 9])
-    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    t = torch.full((3,), 500.0, dtype=torch.float64)
-    others = torch.tensor([4, 0, 2])
-    moved = net(x, t, labels, net.label(others) - net.label(labels))
-    assert torch.allclose(moved, net(x, t, others), atol=1e-10) and not torch.allclose(moved, net(x, t, labels), atol=1e-2)
+def test_regression_learns_the_mean_of_the_modes() -> None:
+    """The same pixels of -0.5 or 0.5: E[x0 | x] = tanh(x / (2 sigma^2)) / 2 whatever the latent, which is neither mode."""
+    rng, grid = torch.Generator().manual_seed(0), large_steps(2)
+    kit = two_valued(rng)
+    with seeded(0):
+        generator = PixelGenerator()
+    trained = train(generator, regression(generator, grid), kit, images_seen=8 * 400, what="toy", lr=5e-3)  # type: ignore[arg-type]
+    sigma = float(grid[1])
+    for x in (-2 * sigma, 0.0, sigma, 2 * sigma):
+        with torch.no_grad():
+            x0 = trained(torch.full((20, 1, 8, 8), x), torch.full((20,), sigma), None, torch.randn(20, 64, generator=rng))
+        assert float(x0.mean()) == pytest.approx(math.tanh(x / (2 * sigma**2)) / 2, abs=0.03), x
+        assert float(x0.std()) < 0.05, x
 
 
 def test_critic_and_generator_hear_all_that_they_are_told() -> None:
@@ -188,6 +199,7 @@ def test_critic_and_generator_hear_all_that_they_are_told() -> None:
     images, labels = torch.rand(6, 1, 8, 8, generator=rng), torch.arange(6)
     step = drawn_step(images, large_steps(4), rng)
     base = critic(images, step.x_high, step.t, labels)
+    assert not torch.isclose(critic(images[:4], step.x_high[:4], step.t[:4], labels[:4]), base[:4], atol=1e-6).all()  # the group's spread
     for changed in (
         critic(images + 0.1, step.x_high, step.t, labels),
         critic(images, step.x_high + 0.1, step.t, labels),
@@ -225,6 +237,9 @@ def test_steps_are_drawn_from_the_whole_grid_and_told_apart() -> None:
         {"lazy": 0},
         {"batch": 0},
         {"share": 0.0},
+        {"regressed": 0.0},
+        {"regression_batch": 0},
+        {"lead": -0.1},
         {"gamma": -0.1},
         {"generator_lr": 0.0},
         {"critic_lr": -1.0},
