@@ -135,11 +135,8 @@ def run(
     chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country)
     root, where = results or LOCAL, pick_device(device)
     display = Display(Console(stderr=as_json))
-    try:
+    with printing.resumable():
         outcome = run_suite(chosen, registry, options, root=root, device=where, max_minutes=max_minutes, display=display)
-    except KeyboardInterrupt:
-        print("bench: interrupted; finished cells are kept, run again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
     counts = {key: getattr(outcome, key) for key in ("planned", "reused", "ok", "failed", "not_started")}
     written = write(chosen.name, [outcome.store], report_folder(root, chosen.name)) if any(outcome.store.records()) else None
     if as_json:

@@ -52,7 +52,7 @@ def missing(reason: str) -> Measure:
     return Measure(reason=reason)
 
 
-NOT_RECORDED = missing("not recorded by the version that made this record")
+NOT_RECORDED = missing("not recorded: the version that made this record had no such measure")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,9 @@
 """How the command line prints: JSON, small tables, the leaderboard."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from bench.report.frame import Board
 
 PIPE_WIDTH = 200
+FRAMED = 1000  # rows; laying out a longer table takes seconds, and nobody sees its frame
 
 
 def as_json(value: object) -> None:
@@ -21,38 +24,36 @@ def as_json(value: object) -> None:
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     from rich.table import Table
 
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if len(texts) > FRAMED:
+        return _plain([list(head), *texts])
     shown = Table(*head, title=title and title.replace("[", "\\["))
-    for row in rows:
-        shown.add_row(*("" if cell is None else str(cell).replace("[", "\\[") for cell in row))
+    for cells in texts:
+        shown.add_row(*(cell.replace("[", "\\[") for cell in cells))
     _print(shown)
+
+
+def _plain(rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns without a frame, at once however many rows."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print("\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows))
 
 
 def comparisons(title: str, found: "Sequence[Comparison]") -> None:
     """One row a quantity, then how often each verdict fell; a row without an interval says why."""
-    from bench.report.frame import number
+    from bench.report.compare_text import row
 
-    def text(value: float | None) -> str:
-        return "-" if value is None else number(value)
-
-    rows = []
-    for c in found:
-        d = c.found
-        interval = d.reason or ("-" if d.p is None else f"{text(d.low)} to {text(d.high)}")
-        relative = "-" if c.relative is None else f"{100 * c.relative:+.3g} %"
-        rows.append(
-            [c.key, text(d.ours), text(d.theirs), text(d.difference), interval, relative, text(c.p_adjusted), d.basis or "-", c.verdict]
-        )
-    table(["Quantity", "A", "B", "A - B", "95 % interval", "Relative", "p (Holm)", "From", "A is"], rows, title)
+    rows = [row(c) for c in found]
+    table(list(rows[0]), [list(r.values()) for r in rows], title)
     tallies(found)
 
 
-def tallies(found: "Sequence[Comparison]", where: str = "") -> None:
+def tallies(found: "Iterable[Comparison]", where: str = "") -> None:
     """How often each verdict fell, a line for quality and one for cost."""
-    from bench.report.compare import tally
-    from bench.report.quantities import Kind
+    from bench.report.compare_text import tallies as lines
 
-    for kind in Kind:
-        print(f"{where}{kind}: " + ", ".join(f"{count} {verdict}" for verdict, count in tally(found, kind).items()))
+    for line in lines(found):
+        print(f"{where}{line}")
 
 
 def leaderboards(boards: "Mapping[str, Board]") -> None:
@@ -85,6 +86,16 @@ def kept_forecast(forecast_s: float | None, measured_s: float) -> None:
     if forecast_s:
         ratio = measured_s / forecast_s
         print(f"forecast {forecast_s / 60:.1f} min, measured {measured_s / 60:.1f} min ({ratio:.2f} times the forecast)")
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around a run: Ctrl-C ends the command with one line and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("bench: interrupted; finished cells are kept, run again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _print(shown: RenderableType) -> None:

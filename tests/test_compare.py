@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.cards import Edit
 from bench.harness.store import Store
+from bench.harness.wanted import wanted
 from bench.measures import EnergySource, Measure, measured
 from bench.report.compare import Verdict, compare, regressions, tally
 from bench.report.paired import Basis
@@ -163,6 +165,34 @@ def test_a_name_that_means_nothing_is_the_users_fault(ours: str, words: str) -> 
         matches(records, ours, "ddim")
 
 
+def test_one_configuration_a_task_is_a_pair() -> None:
+    """The number of tasks on either side does not matter."""
+    ours, theirs = sweep(DDIM, 7), sweep(DDPM, 9)
+    edited = dataclasses.replace(ours[0].cell, workload=dataclasses.replace(ours[0].cell.workload, task=Edit()))
+    records = [*ours, dataclasses.replace(ours[0], cell=edited), *theirs]
+    assert labels(matches(records, "ddim", "ddpm")) == [f"{DDIM}[steps=7] against {DDPM}[steps=9] on CPU test"]
+
+
+def test_seeds_stand_in_their_order() -> None:
+    ours, theirs = ([made_record(n, steps=1, quality=float(s), seed=s) for s in seeds] for n, seeds in ((DDIM, (2, 0, 1)), (DDPM, (1, 2))))
+    assert [(v.seed, v.ours.value, v.theirs.value) for v in of_key(compare(ours, theirs), "fd_digits").per_seed] == [(1, 1, 1), (2, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "params", "meant"),
+    [
+        ("x[clip=true]", {"clip": True}, True),
+        ("x[clip=True]", {"clip": False}, False),
+        ("x[steps=1]", {"steps": True}, False),
+        ("x[eta=0]", {"eta": 0.0}, True),
+        ("x[steps=ten]", {"steps": 10}, False),
+        ("x[steps=10, k=1]", {"steps": 10}, False),
+    ],
+)
+def test_values_are_read_as_people_write_them(text: str, params: dict[str, int | float | str | bool | None], meant: bool) -> None:
+    assert wanted(text).means(params) == meant
+
+
 def test_devices_are_kept_apart() -> None:
     records = [*sweep(DDIM, 10), *sweep(DDIM, 10, device="GPU test"), *sweep(DDPM, 10), *sweep(DDPM, 10, device="GPU test")]
     assert labels(matches(records, "ddim", "ddpm")) == [f"{DDIM}[steps=10] against {DDPM}[steps=10] on {d} test" for d in ("CPU", "GPU")]
@@ -201,6 +231,11 @@ def test_the_exit_code_is_a_gate(bench: Run, duel: Path) -> None:
     won = json.loads(bench("compare", "ddpm", "ddim", "--results", duel, "--json").stdout)
     (first,) = [q for q in won["contests"][0]["quantities"] if q["key"] == "fd_digits"]
     assert first["verdict"] == "better" and first["found"]["difference"] == -1.0 and first["goal"] == "lower is better"
+    (values,) = first["per_seed"]
+    assert (values["seed"], values["ours"]["value"], values["theirs"]["value"]) == (0, 1.0, 2.0) and values["ours"]["replicates"] is None
+    assert Path(won["page"]) == duel / "reports" / "digits" / "compare-ddpm-ddim.html" and Path(won["page"]).is_file()
+    elsewhere = bench("compare", "ddpm", "ddim", "--results", duel, "--out", "pages").stdout
+    assert "pages/compare-ddpm-ddim.html" in elsewhere and (duel.parent / "pages" / "compare-ddpm-ddim.html").is_file()
     assert "could be judged" in bench("compare", "p2", "ddpm", "--results", duel, check=(2,)).stderr
     assert bench("compare", "ddimm", "ddpm", "--results", duel, check=(2,)).stderr.count("\n") == 1
 

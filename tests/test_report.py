@@ -1,22 +1,30 @@
 """Reports from records alone: complete, escaped, honest about what is empty."""
 
+import base64
 import dataclasses
+import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
+from scipy import stats
 
 from bench.harness.store import Store
 from bench.measures import missing
-from bench.report.claims import Verdict, audit
+from bench.report.claims import Verdict, audit, claims_table
 from bench.report.frame import board, latest, number
 from bench.report.page import write
-from bench.report.plots import pareto
-from bench.report.tables import table_three
+from bench.report.pareto import pareto
+from bench.report.shell import breakable, items, noted
+from bench.report.view import Notes, provenance, rankings, samples
 from bench.values import Record, UserError
-from tests.records import made_record
+from tests.records import failed_record, made_record
+
+WHOLE = "timeout: ran past its time limit and was ended"
 
 
 @pytest.fixture
@@ -72,24 +80,73 @@ def test_report_is_written_without_torch(store: Store, tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"index.html", "leaderboard.csv", "leaderboard.md", "quality_against_cost.png", "quality_against_cost.svg"}
-    page = (tmp_path / "out" / "index.html").read_text()
-    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    stems = ("leaderboard", "table-i", "table-ii", "table-iii-top", "table-iii-bottom", "claims")
+    assert names >= {f"{stem}.{end}" for stem in stems for end in ("csv", "md", "tex", "parquet")} | {"references.bib", "index.html"}
+    assert {p.suffix for p in map(Path, names)} == {".csv", ".md", ".tex", ".parquet", ".bib", ".html", ".png", ".svg"}
     table = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
     assert table["fd_digits"].iloc[0] == 1.0 and table["fid_reason"].iloc[0] == "weights not found"
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert all(f'href="{name}"' in page for name in names - {"index.html"})
+    leads = set(re.findall(r'(?:src|href)="([^"]*)"', page)) - names
+    assert len(page) < 3e6 and all(lead.startswith(("#", "data:")) for lead in leads)
 
 
-def test_two_devices_share_no_figure_and_no_row(tmp_path: Path) -> None:
+def test_same_records_same_bytes(store: Store, tmp_path: Path) -> None:
+    first, second = (write("digits", [store], tmp_path / name) for name in ("a", "b"))
+    assert [p.name for p in first.files] == [p.name for p in second.files] and len(set(first.files)) == len(first.files)
+    assert [p.name for x, y in zip(first.files, second.files) if (p := x).read_bytes() != y.read_bytes()] == []
+
+
+def test_two_devices_share_no_figure_and_no_table(tmp_path: Path) -> None:
     store = Store(tmp_path / "s" / "d")
     for device, quality in (("CPU test", 1.0), ("GPU test", 2.0)):
         record = made_record("eds.representation.ddim", steps=5, quality=quality, device=device)
         store.write(dataclasses.replace(record, cell=dataclasses.replace(record.cell, code_hash=device)))
     written = write("digits", [store], tmp_path / "out")
-    pictures = {p.name for p in written.files if p.suffix == ".png"}
-    assert pictures == {"quality_against_cost-cpu-test.png", "quality_against_cost-gpu-test.png"}
-    assert list(table_three(written.boards["generate"])[1]["Model"]) == [
-        f"eds.representation.ddim[steps=5] on {d}" for d in ("CPU test", "GPU test")
-    ]
+    fronts = {p.name for p in written.files if p.suffix == ".png" and p.name.startswith("quality_against_cost")}
+    assert fronts == {"quality_against_cost-cpu-test.png", "quality_against_cost-gpu-test.png"}
+    found = rankings(written.boards, Notes())
+    assert [(r.device, len(r.rows)) for r in found] == [("CPU test", 1), ("GPU test", 1)]
+    assert set(provenance(list(store.records()))["Device"]) == {"CPU test", "GPU test"}
+
+
+def test_notes_hold_the_whole_reason_once(records: list[Record]) -> None:
+    notes = Notes()
+    (ranking,) = rankings({"generate": board(records)}, notes)
+    last = ranking.rows[-1]
+    assert {cell.text for cell in last.cells} == {"timeout"} and {cell.note for cell in last.cells} == {1 + list(notes.texts).index(WHOLE)}
+    assert len(set(notes.texts)) == len(notes.texts) and WHOLE in notes.texts
+    fid = [h.title for h in ranking.heads].index("FID")
+    assert ranking.rows[0].cells[fid].text == "weights not found" and ranking.rows[0].cells[fid].note == 0
+    assert not ranking.heads[fid].main  # a column without a value
+
+
+def test_long_rankings_say_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.report.view.ROWS", 4)
+    many = [made_record("eds.representation.ddim", steps=k, quality=float(k)) for k in range(1, 8)]
+    (ranking,) = rankings({"generate": board(many)}, Notes())
+    assert ranking.left_out == 3 and [row.cells[0].text for row in ranking.rows] == ["1", "2", "3", "4"]
+
+
+def test_no_picture_from_outside_the_store(tmp_path: Path, records: list[Record]) -> None:
+    store = Store(tmp_path / "s" / "d")
+    outside = tmp_path / "s" / "secret.png"
+    outside.parent.mkdir()
+    Image.new("L", (4, 4)).save(outside)
+    name = "eds.representation.ddim[steps=50]"
+    shown = {("generate", name)}
+    assert samples([dataclasses.replace(records[0], samples_png="../secret.png")], [store], shown) == {}
+    (store.folder / "samples").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(store.folder / "samples" / "a.png")
+    kept = dataclasses.replace(records[0], samples_png="samples/a.png")
+    assert [p.caption for p in samples([kept], [store], shown)["generate"]] == [name]
+    assert samples([kept], [store], set()) == {}
+
+
+def test_nothing_but_failures_is_a_report_too(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s" / "d")
+    store.write(failed_record("eps.training.p2"))
+    assert WHOLE in write("digits", [store], tmp_path / "out").html.read_text()
 
 
 def test_unmeasured_training_time_is_no_zero(records: list[Record]) -> None:
@@ -102,27 +159,41 @@ def test_unmeasured_training_time_is_no_zero(records: list[Record]) -> None:
 
 
 def test_text_from_records_is_escaped(tmp_path: Path, records: list[Record]) -> None:
-    evil = "<script>alert(1)</script>|"
+    evil, worse = "<script>alert(1)</script>|", "</script><img src=x onerror=alert(2)>"
     store = Store(tmp_path / "s" / "d")
-    card = dataclasses.replace(records[0].card, title=evil)
+    claim = dataclasses.replace(records[0].card.claims[0], text=evil, figure=worse)
+    card = dataclasses.replace(records[0].card, title=evil, claims=(claim,))
     cell = dataclasses.replace(records[0].cell, strategy=evil)
     store.write(dataclasses.replace(records[0], card=card, cell=cell))
-    write("digits", [store], tmp_path / "out")
-    assert "<script>" not in (tmp_path / "out" / "index.html").read_text()
-    markdown = (tmp_path / "out" / "leaderboard.md").read_text()
-    assert "<script>" not in markdown and "\\|" in markdown
+    store.write(dataclasses.replace(failed_record("eps.training.p2"), card=card, reason=f"{worse}: {evil}"))
+    page = write("digits", [store], tmp_path / "out").html.read_text()
+    assert "<img src=x" not in page and "alert(1)</script>" not in page
+    assert re.findall(r"<script[^>]*>", page) == [
+        *(f'<script type="application/octet-stream" id="bundle-{part}">' for part in ("script", "style")),
+        '<script type="module">',
+    ]
+    for text in (tmp_path / "out").glob("*.md"):
+        assert "<script" not in text.read_text() and "<img" not in text.read_text()
+
+
+def test_cells_are_escaped_split_and_linked() -> None:
+    assert breakable("a.b_c[<k>=1]") == "a.<wbr>b_<wbr>c<wbr>[&lt;k&gt;=1]"
+    assert items("one (2; 3 are needed); two; three (4)") == ["one (2; 3 are needed)", "two", "three (4)"]
+    assert noted("[1] [12]", "t") == '<a href="#t-1" aria-label="note 1">[1]</a> <a href="#t-12" aria-label="note 12">[12]</a>'
+    assert noted("<b>[1]", "t") == "&lt;b&gt;[1]" and noted("[1]", "") == "[1]"
+
+
+def test_policy_names_the_pages_own_script(store: Store, tmp_path: Path) -> None:
+    page = write("digits", [store], tmp_path / "out").html.read_text()
+    (script,) = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src &#39;sha256-{digest}&#39; blob:" in page or f"script-src 'sha256-{digest}' blob:" in page
+    assert "unsafe-inline" not in page.split("script-src")[1].split(";")[0]
 
 
 def test_no_records_is_the_users_fault(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no records"):
         write("digits", [], tmp_path)
-
-
-def test_table_three_has_the_surveys_columns(records: list[Record]) -> None:
-    first, second = table_three(board(records))
-    assert [c for c in first.columns if not c.startswith("FD ")] == ["Model", "Year", "FID", "Steps", "Parameters (M)"]
-    assert list(second.columns) == ["Model", "FLOPs (G)", "Parameters (M)", "Inference time (s)"]
-    assert (first["FID"] == "weights not found").all() and len(first) == 2
 
 
 def pair(ours: float, seed: int) -> list[Record]:
@@ -150,6 +221,26 @@ def test_counted_claims_need_one_seed() -> None:
     claim = dataclasses.replace(ours.card.claims[0], metric="flops_per_image")
     ours = dataclasses.replace(ours, card=dataclasses.replace(ours.card, claims=(claim,)))
     assert audit([ours, baseline])[0].verdict is Verdict.REPRODUCED
+
+
+def test_a_claims_figures_and_ratio() -> None:
+    (found,) = audit([*pair(1.0, 0), *pair(1.5, 1), *pair(1.2, 2)])
+    low, high = stats.t.interval(0.95, 2, loc=1.85 / 3, scale=stats.sem([0.5, 0.75, 0.6]))
+    assert found.ratio is not None
+    assert (found.ratio.value, found.ratio.low, found.ratio.high) == tuple(map(pytest.approx, (1.85 / 3, low, high)))
+    assert found.predicate == "fd_digits of eds.representation.ddim[steps=50] ≤ eds.state_space.ddpm[steps=50]" and found.seeds == 3
+    row = claims_table([found]).iloc[0]
+    assert row["Ours / baseline, per seed"] == "seed 0: 1 / 2; seed 1: 1.5 / 2; seed 2: 1.2 / 2" and float(row["Ratio"]) == pytest.approx(
+        1.85 / 3, rel=1e-5
+    )
+    (one,) = audit(pair(1.0, 0))
+    assert one.ratio is not None and one.ratio.value == 0.5 and one.ratio.low is None
+    (none,) = audit(pair(1.0, 0)[:1])
+    assert none.ratio is None and claims_table([none])["Ratio"].tolist() == [""]
+
+
+def test_claims_table_is_whole_without_claims() -> None:
+    assert list(claims_table([]).columns)[:3] == ["Id", "Strategy", "Claim"]
 
 
 def test_pareto_front() -> None:

@@ -5,8 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness.store import RECORD, Store, published_strategies, read_record, slug, stores, write_atomic
-from bench.values import Record, UserError
+from bench.harness.store import (
+    RECORD,
+    Store,
+    dump,
+    planned_states,
+    published_strategies,
+    read_outcome,
+    read_record,
+    slug,
+    stores,
+    write_atomic,
+)
+from bench.values import Cell, Record, UserError
 
 
 @pytest.fixture
@@ -65,6 +76,35 @@ def test_newer_schema_is_left_alone(store: Store, records: list[Record]) -> None
     with pytest.raises(UserError, match="schema 99"):
         store.finished()
     assert path.exists()
+
+
+def test_outcomes_say_what_whole_records_say(store: Store) -> None:
+    whole = [(r.cell, r.status, r.reason) for r in store.records()]
+    assert [(o.cell, o.status, o.reason) for o in store.outcomes()] == whole and len(whole) == 3
+
+
+def test_outcomes_of_damaged_and_of_newer_records_are_refused(store: Store, records: list[Record]) -> None:
+    path = store.record_path(records[0].cell.id)
+    raw = path.read_bytes()
+    for length in range(0, len(raw) - 1, 97):
+        path.write_bytes(raw[:length])
+        with pytest.raises(UserError, match=path.name):
+            read_outcome(path)
+    path.write_text(json.dumps({"schema_version": 99}))  # without the fields that this version wants
+    for read in (read_outcome, read_record):
+        with pytest.raises(UserError, match="schema 99"):
+            read(path)
+
+
+def test_states_of_a_plan(store: Store, records: list[Record]) -> None:
+    cells = [r.cell for r in records]
+    store.record_path(cells[1].id).unlink()
+    (store.folder / "plan.json").write_bytes(dump(list[Cell], cells))
+    assert [(s["state"], s["reason"]) for s in planned_states(store.folder.parents[1], "digits")] == [
+        ("ok", None),
+        ("to do", None),
+        ("timeout", records[2].reason),
+    ]
 
 
 def test_numbers_keep_every_digit(records: list[Record]) -> None:

@@ -20,7 +20,21 @@ from bench.values import SCHEMA_VERSION, Cell, Record, Status, UserError
 LOCAL = Path("results/local")
 PUBLISHED = Path("results")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """As much of a record as says what has become of its cell."""
+
+    cell: Cell
+    status: Status
+    reason: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
 RECORD = TypeAdapter(Record)
+OUTCOME = TypeAdapter(Outcome)
+R = TypeVar("R", Record, Outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,7 @@ class Store:
     def finished(self) -> set[str]:
         """Ids of the cells with a readable OK record; a truncated record is set aside, so that its cell runs again."""
         done = set()
-        for path in sorted((self.folder / "records").glob("*.json")):
+        for path in self._paths():
             try:
                 record = read_record(path)
             except DamagedRecord:
@@ -53,8 +67,14 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """All records; an unreadable one is a `UserError` that names its file."""
-        for path in sorted((self.folder / "records").glob("*.json")):
-            yield read_record(path)
+        return map(read_record, self._paths())
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What has become of each cell; an unreadable record is a `UserError` that names its file."""
+        return map(read_outcome, self._paths())
+
+    def _paths(self) -> list[Path]:
+        return sorted((self.folder / "records").glob("*.json"))
 
 
 class DamagedRecord(UserError):
@@ -63,15 +83,42 @@ class DamagedRecord(UserError):
 
 def read_record(path: Path) -> Record:
     """One record, checked field by field; a damaged file is a `DamagedRecord`, one of a newer schema a `UserError`."""
+    return _read(RECORD, path)
+
+
+def read_outcome(path: Path) -> Outcome:
+    """What became of a record's cell, several times faster than the whole record; only this much of it is checked."""
+    return _read(OUTCOME, path)
+
+
+def _read(kind: "TypeAdapter[R]", path: Path) -> R:
     try:
         raw = path.read_bytes()
-        version = json.loads(raw).get("schema_version", 0)
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise UserError(f"record {path} has schema {version}; this version reads up to {SCHEMA_VERSION}")
-        return RECORD.validate_json(raw)
-    except (OSError, ValueError, AttributeError) as error:
-        first = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise DamagedRecord(f"unreadable record {path}: {first}; delete it or run the suite again") from error
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
+    try:
+        found = kind.validate_json(raw)
+    except ValidationError as error:
+        _refuse_newer(path, _version(raw))
+        raise _damaged(path, error.errors(include_url=False)[0]["msg"]) from error
+    _refuse_newer(path, found.schema_version)
+    return found
+
+
+def _damaged(path: Path, why: str) -> DamagedRecord:
+    return DamagedRecord(f"unreadable record {path}: {why}; delete it or run the suite again")
+
+
+def _refuse_newer(path: Path, version: object) -> None:
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UserError(f"record {path} has schema {version}; this version reads up to {SCHEMA_VERSION}")
+
+
+def _version(raw: bytes) -> object:
+    """The schema of a record that cannot be read, as far as it says: one of a newer schema may lack what this one wants."""
+    with suppress(ValueError, AttributeError):
+        return json.loads(raw).get("schema_version")
+    return None
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -124,17 +171,17 @@ def readable(*roots: Path) -> list[Record]:
 
 def published_strategies(root: Path) -> set[str]:
     """Names of strategies with an OK record among the published ones, `<root>/<suite>/<device>/records`."""
-    records = (read_record(path) for path in sorted(root.glob("*/*/records/*.json")))
-    return {record.cell.strategy for record in records if record.status is Status.OK}
+    outcomes = map(read_outcome, sorted(root.glob("*/*/records/*.json")))
+    return {outcome.cell.strategy for outcome in outcomes if outcome.status is Status.OK}
 
 
 def planned_states(root: Path, suite: str) -> list[dict[str, str | None]]:
     """What has become of each cell of the last plan, a line a cell and device."""
     found: list[dict[str, str | None]] = []
     for folder in sorted(path.parent for path in (root / suite).glob("*/plan.json")):
-        records = {record.cell.id: record for record in Store(folder).records()}
+        outcomes = {outcome.cell.id: outcome for outcome in Store(folder).outcomes()}
         for cell in parse(list[Cell], folder / "plan.json"):
-            record = records.get(cell.id)
-            state, reason = (str(record.status), record.reason) if record else ("to do", None)
+            outcome = outcomes.get(cell.id)
+            state, reason = (str(outcome.status), outcome.reason) if outcome else ("to do", None)
             found.append({"device": folder.name, "cell": cell.label, "state": state, "reason": reason})
     return found

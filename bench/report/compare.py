@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from bench.measures import Measure
 from bench.report.paired import Difference, apart, counted, difference, holm
 from bench.report.quantities import Goal, Kind, Quantity, quantities
+from bench.report.seeds import same_networks
 from bench.values import Cell, Record, UserError
 
 ALPHA = 0.05
@@ -24,6 +26,15 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeedValues:
+    """Both sides' measures at one common seed, without their replicates."""
+
+    seed: int
+    ours: Measure
+    theirs: Measure
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One quantity of A against B. `relative` is difference / |B|; `p_adjusted` is Holm's over all that was tested together.
 
@@ -37,6 +48,7 @@ class Comparison:
     relative: float | None
     p_adjusted: float | None
     verdict: Verdict
+    per_seed: tuple[SeedValues, ...]
 
 
 def compare(ours: Sequence[Record], theirs: Sequence[Record], margin: float = 0.0) -> list[Comparison]:
@@ -50,10 +62,13 @@ def compare_all(pairs: Iterable[tuple[Sequence[Record], Sequence[Record]]], marg
     `margin` is a fraction of B's value: a difference whose whole interval lies within it is a tie, however small its p.
     Raises UserError for a pair without a seed of the same workload, budget and reference on both sides.
     """
-    matched = [_by_seed(ours, theirs) for ours, theirs in pairs]
-    contrasts = [[(q, _contrast(q, sides)) for q in quantities(r for side in sides for r in side)] for sides in matched]
-    adjusted = iter(holm([found.p for contrast in contrasts for _, found in contrast if found.p is not None]))
-    return [[_judged(q, found, None if found.p is None else next(adjusted), margin) for q, found in contrast] for contrast in contrasts]
+    matched = [by_seed(ours, theirs) for ours, theirs in pairs]
+    contrasts = [[(q, sides, _contrast(q, sides)) for q in quantities(r for side in sides for r in side)] for sides in matched]
+    adjusted = iter(holm([found.p for contrast in contrasts for _, _, found in contrast if found.p is not None]))
+    return [
+        [_judged(q, sides, found, None if found.p is None else next(adjusted), margin) for q, sides, found in contrast]
+        for contrast in contrasts
+    ]
 
 
 def regressions(comparisons: Iterable[Comparison], kinds: Iterable[Kind]) -> list[Comparison]:
@@ -71,14 +86,14 @@ def tally(comparisons: Iterable[Comparison], kind: Kind) -> dict[Verdict, int]:
     return {verdict: counts[verdict] for verdict in Verdict}
 
 
-def _by_seed(ours: Sequence[Record], theirs: Sequence[Record]) -> Sides:
-    """Pairs of records whose images start from the same random numbers and meet the same reference."""
+def by_seed(ours: Sequence[Record], theirs: Sequence[Record]) -> Sides:
+    """Pairs of records whose images start from the same random numbers and meet the same reference, in the order of their seeds."""
     left, right = ({_draw(r.cell): r for r in side} for side in (ours, theirs))
     common = [key for key in left if key in right]
     if not common:
         names = " and ".join(sorted({r.cell.label for r in (*ours, *theirs)}))
         raise UserError(f"no common seed, budget and reference: {names}")
-    return [(left[key], right[key]) for key in common]
+    return sorted(((left[key], right[key]) for key in common), key=lambda side: side[0].cell.seed)
 
 
 def _draw(cell: Cell) -> tuple[object, ...]:
@@ -96,17 +111,11 @@ def _contrast(quantity: Quantity, sides: Sides) -> Difference:
         return apart(ours, theirs, f"measured differently: {' | '.join(conditions)}")
     if quantity.counted:
         return counted(ours, theirs)
-    models_stay = quantity.kind is Kind.QUALITY and all(_untrained([side[k] for side in sides]) for k in (0, 1))
+    models_stay = quantity.kind is Kind.QUALITY and all(same_networks([side[k] for side in sides]) for k in (0, 1))
     return difference(ours, theirs, same_models=models_stay)
 
 
-def _untrained(records: Sequence[Record]) -> bool:
-    """Whether every seed had the same networks: none trained by the strategy itself, the shared ones the same."""
-    own = all(r.train is not None and r.train.images_seen.value == 0 for r in records)
-    return own and all(r.cell.asset_ids == records[0].cell.asset_ids for r in records)
-
-
-def _judged(quantity: Quantity, found: Difference, p_adjusted: float | None, margin: float) -> Comparison:
+def _judged(quantity: Quantity, sides: Sides, found: Difference, p_adjusted: float | None, margin: float) -> Comparison:
     return Comparison(
         key=quantity.key,
         kind=quantity.kind,
@@ -115,6 +124,10 @@ def _judged(quantity: Quantity, found: Difference, p_adjusted: float | None, mar
         relative=found.difference / abs(found.theirs) if found.difference is not None and found.theirs else None,
         p_adjusted=p_adjusted,
         verdict=_verdict(quantity.goal, found, p_adjusted, margin),
+        per_seed=tuple(
+            SeedValues(seed=a.cell.seed, ours=replace(quantity.get(a), replicates=None), theirs=replace(quantity.get(b), replicates=None))
+            for a, b in sides
+        ),
     )
 
 

@@ -1,18 +1,31 @@
-"""The report of one suite: CSV, Markdown, pictures and one self-contained HTML page, from records alone."""
+"""The report of one suite: tables, pictures and one self-contained HTML page, from records alone."""
 
-import base64
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-import pandas as pd
-from jinja2 import Environment, PackageLoader
-
 from bench.cards import Generate, task_name
-from bench.harness.store import Store, slug
-from bench.report import claims, plots, tables
+from bench.harness.store import Store, slug, write_atomic
+from bench.report import claims, plots, shell, view
+from bench.report.bibliography import bibtex
+from bench.report.collector import at_rest
+from bench.report.forms import write_forms
 from bench.report.frame import Board, board, by_task, latest
-from bench.values import Record, UserError, configuration
+from bench.report.survey_tables import SurveyTable, survey_tables
+from bench.values import Record, UserError
+
+SURVEY_STEMS = ("table-i", "table-ii", "table-iii-top", "table-iii-bottom")
+SECTIONS = {
+    "leaderboard": "Leaderboard",
+    "claims": "Claims audit",
+    "pictures": "Pictures",
+    "survey": "Tables of the survey",
+    "samples": "Samples",
+    "provenance": "Provenance",
+    "files": "Files",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,95 +37,111 @@ class Report:
     boards: dict[str, Board]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A sample grid as a data URI with its caption."""
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that the page is made of."""
 
-    caption: str
-    uri: str
+    suite: str
+    records: list[Record]
+    boards: dict[str, Board]
+    audits: list[claims.Audit]
+    survey: tuple[SurveyTable, ...]
+    figures: list[plots.Figure]
+    stores: Sequence[Store]
 
 
+@at_rest()
 def write(suite: str, stores: Sequence[Store], out: Path) -> Report:
-    """Everything that a person would look at, for the records of these stores."""
+    """Everything that a person would look at, for the records of these stores. Raises UserError where there are none."""
     records = latest(record for store in stores for record in store.records())
     if not records:
         raise UserError(f"no records of suite '{suite}' yet; `bench run {suite}` makes them")
     out.mkdir(parents=True, exist_ok=True)
     boards = {task: board(found) for task, found in by_task(records).items()}
-    first = next(iter(boards.values()))
-    pictures = plots.quality_against_cost(first, out)
-    html = out / "index.html"
-    html.write_text(_page(suite, records, boards, pictures, stores), encoding="utf-8")
-    tabled = [path for task, rows in boards.items() for path in _tables(suite, task, rows, out)]
-    return Report(html=html, files=(html, *tabled, *pictures), boards=boards)
-
-
-def _tables(suite: str, task: str, rows: Board, out: Path) -> tuple[Path, Path]:
-    """`leaderboard.csv` and `.md`; those of a task other than `Generate` bear its name."""
-    stem = "leaderboard" if task == task_name(Generate()) else f"leaderboard-{slug(task)}"
-    csv, text = out / f"{stem}.csv", out / f"{stem}.md"
-    _csv(rows).to_csv(csv, index=False)
-    text.write_text(markdown(suite, task, rows), encoding="utf-8")
-    return csv, text
-
-
-def markdown(suite: str, task: str, rows: Board) -> str:
-    """The leaderboard for a repository page; `|` and `<` in names stay text."""
-    safe = tables.leaderboard(rows).map(lambda cell: str(cell).replace("|", "\\|").replace("<", "&lt;"))
-    head = f"| {' | '.join(safe.columns)} |\n|{'---|' * len(safe.columns)}\n"
-    body = "".join(f"| {' | '.join(row)} |\n" for row in safe.itertuples(index=False, name=None))
-    return f"# Leaderboard of {suite}: {task}\n\n{len(rows.info)} configurations. A cell without a number says why.\n\n{head}{body}"
-
-
-def _csv(rows: Board) -> pd.DataFrame:
-    """Raw numbers, with a column of reasons beside every column that has an empty cell."""
-    table = pd.concat([rows.info, rows.values], axis=1)
-    for column in rows.columns:
-        if rows.values[column.key].isna().any():
-            table[f"{column.key}_reason"] = rows.reasons[column.key]
-    return table
-
-
-def _page(suite: str, records: list[Record], boards: dict[str, Board], pictures: list[Path], stores: Sequence[Store]) -> str:
-    environment = Environment(loader=PackageLoader("bench.report"), autoescape=True)
-    notes: list[str] = []
-    leaderboards = {task: tables.noted(tables.leaderboard(rows), notes) for task, rows in boards.items()}
-    generated = boards.get(task_name(Generate()))
-    table_three = [tables.noted(block, notes) for block in tables.table_three(generated)] if generated else []
-    return environment.get_template("page.html.j2").render(
+    contents = Contents(
         suite=suite,
         records=records,
-        leaderboards=leaderboards,
-        notes=notes,
-        table_three=table_three,
-        printed=tables.printed(),
+        boards=boards,
         audits=claims.audit(records),
-        plots=[_uri(p) for p in pictures if p.suffix == ".png"],
-        grids=_grids(records, stores),
-        devices=sorted({r.provenance.device for r in records}),
-        example=records[0],
-        held_out_copied=_held_out_copied(records),
+        survey=survey_tables(records, boards),
+        figures=plots.draw(boards, records, stores, out),
+        stores=stores,
     )
+    files = _files(contents, out)
+    html = out / "index.html"
+    write_atomic(html, page(contents, files).encode())
+    return Report(html=html, files=(html, *files), boards=boards)
+
+
+def _files(contents: Contents, out: Path) -> tuple[Path, ...]:
+    """The tables in their forms, the references, the pictures; a leaderboard of a task other than `Generate` bears its name."""
+    tables: list[Path] = []
+    for task, rows in contents.boards.items():
+        stem = "leaderboard" if task == task_name(Generate()) else f"leaderboard-{slug(task)}"
+        tables += write_forms(stem, f"Leaderboard of {contents.suite}: {task}", rows, out)
+    for stem, table in zip(SURVEY_STEMS, contents.survey, strict=True):
+        tables += write_forms(stem, table.title, table.frame, out, table.notes)
+    tables += write_forms("claims", f"Claims audit of {contents.suite}", claims.claims_table(contents.audits), out)
+    references = out / "references.bib"
+    write_atomic(references, bibtex(contents.records).encode())
+    return (*tables, references, *(path for figure in contents.figures for path in (figure.png, figure.svg)))
+
+
+def page(contents: Contents, files: Iterable[Path]) -> str:
+    """The page as text: the same contents, the same bytes."""
+    notes = view.Notes()
+    rankings = view.rankings(contents.boards, notes)
+    shown = {(ranking.task, str(row.info["configuration"])) for ranking in rankings for row in ranking.rows}
+    return shell.render(
+        "page.html.j2",
+        "page.js",
+        suite=contents.suite,
+        records=contents.records,
+        example=contents.records[0],
+        sections={key: name for key, name in SECTIONS.items() if key != "pictures" or contents.figures},
+        rankings=rankings,
+        notes=list(notes.texts),
+        choices=_choices(rankings, contents.audits),
+        held_out_copied=_held_out_copied(contents.records),
+        audits=contents.audits,
+        verdicts=_counts(contents.audits),
+        enough_seeds=claims.ENOUGH_SEEDS,
+        figures_of=claims.figures_of,
+        with_interval=claims.with_interval,
+        figures=[{"title": f.title, "alt": f.alt, "svg": f.svg.name, "uri": view.compact(f.png)} for f in contents.figures],
+        survey=contents.survey,
+        samples=view.samples(contents.records, contents.stores, shown),
+        machines=view.provenance(contents.records),
+        code=view.code_states(contents.boards),
+        itables=version("itables"),
+        files=_by_stem(files),
+    )
+
+
+def _by_stem(files: Iterable[Path]) -> dict[str, list[str]]:
+    """Names of files that differ in their suffix alone stand together."""
+    found: dict[str, list[str]] = {}
+    for path in files:
+        found.setdefault(path.stem, []).append(path.name)
+    return found
+
+
+def _choices(rankings: Sequence[view.Ranking], audits: Iterable[claims.Audit]) -> dict[str, list[str]]:
+    """What the drop-downs offer: what occurs, tasks in the order of their tables."""
+    rows = [row.info for ranking in rankings for row in ranking.rows]
+    return {
+        **{key: sorted({str(info[key]) for info in rows}) for key in ("half", "heading")},
+        **{key: list(dict.fromkeys(str(getattr(r, key)) for r in rankings)) for key in ("task", "dataset", "device")},
+        "claimed": sorted({a.heading for a in audits}),
+    }
+
+
+def _counts(audits: Iterable[claims.Audit]) -> Mapping[str, int]:
+    found = Counter(a.verdict for a in audits)
+    return {str(verdict): found[verdict] for verdict in claims.Verdict}
 
 
 def _held_out_copied(records: list[Record]) -> str:
     """The share of copies among held-out images, which copy nothing: their range over the records, or `not recorded`."""
     found = [m.value for r in records if (m := r.scores.get("held_out_copied")) and m.value is not None]
     return " to ".join(dict.fromkeys(f"{value:.3f}" for value in (min(found), max(found)))) if found else "not recorded"
-
-
-def _grids(records: list[Record], stores: Sequence[Store]) -> list[Picture]:
-    """Real images first, then one grid per configuration, first seed."""
-    found = [Picture("Real images", _uri(p)) for s in stores[:1] if (p := s.folder / "samples" / "real.png").is_file()]
-    seen = set()
-    for record in records:
-        name = configuration(record.cell.strategy, record.cell.shown, record.cell.workload.task)
-        path = next((p for s in stores if record.samples_png and (p := s.folder / record.samples_png).is_file()), None)
-        if path is not None and name not in seen:
-            seen.add(name)
-            found.append(Picture(name, _uri(path)))
-    return found[:1] + sorted(found[1:], key=lambda picture: picture.caption)
-
-
-def _uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

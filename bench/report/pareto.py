@@ -32,10 +32,24 @@ def membership(costs: Sequence[Measure], losses: Sequence[Measure], draws: int =
     """
     rng = np.random.default_rng(seed)
     x, y = _drawn(costs, draws, rng), _drawn(losses, draws, rng)
-    hits = np.zeros(len(costs))
-    for cost, loss in zip(x.tolist(), y.tolist(), strict=True):
-        hits[pareto(cost, loss)] += 1
-    return [float(share) for share in hits / draws]
+    return [float(share) for share in _fronts(x, y).mean(axis=0)] if len(costs) else []
+
+
+def _fronts(costs: NDArray[np.float64], losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Who is on the front, as `pareto` has it, in each of N sets of K points; all (N, K).
+
+    By rising cost and loss, a point is on the front where it is the first with the least loss so far, or equals that first one.
+    """
+    order = np.lexsort((losses, costs))
+    x, y = np.take_along_axis(costs, order, 1), np.take_along_axis(losses, order, 1)
+    least = np.minimum.accumulate(y, axis=1)
+    fresh = np.ones_like(y, dtype=bool)
+    fresh[:, 1:] = y[:, 1:] < least[:, :-1]
+    first = np.maximum.accumulate(np.where(fresh, np.arange(y.shape[1]), 0), axis=1)
+    on_front = (y == least) & (x == np.take_along_axis(x, first, 1))
+    found = np.empty_like(on_front)
+    np.put_along_axis(found, order, on_front, 1)
+    return found
 
 
 def _drawn(measures: Sequence[Measure], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,9 +1,10 @@
 """Which records a person means: `eds.representation.ddim[steps=50]`, `ddim[steps=50]`, or `ddim` for all its configurations."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.cards import Task
+from bench.harness.wanted import nothing_agrees, nothing_in_common, pairs, wanted
 from bench.hints import near
 from bench.report.frame import latest
 from bench.values import Record, Status, UserError, configuration
@@ -17,81 +18,58 @@ class Match:
     theirs: tuple[Record, ...]
 
     @property
+    def names(self) -> tuple[str, str]:
+        """Of the two configurations."""
+        return name_of(self.ours[0]), name_of(self.theirs[0])
+
+    @property
     def title(self) -> str:
         """`A against B`, with the device, or both."""
-        (a, x), (b, y) = ((_name(side[0]), side[0].provenance.device) for side in (self.ours, self.theirs))
+        (a, b), (x, y) = self.names, (side[0].provenance.device for side in (self.ours, self.theirs))
         return f"{a} against {b} on {x}" if x == y else f"{a} on {x} against {b} on {y}"
 
 
 def matches(records: Iterable[Record], ours: str, theirs: str) -> list[Match]:
     """Every pair of configurations that agree in the parameters which both sweep, device by device.
 
-    A pair has one task. One configuration on each side are a pair whatever their parameters. Raises UserError for a name that means no
-    strategy, several, or one without a finished record, and where no two configurations agree.
+    A pair has one task. One configuration on each side of a task are a pair whatever their parameters. Raises UserError for a name that
+    means no strategy, several, or one without a finished record, and where no two configurations agree.
     """
     newest = sorted(latest(records), key=lambda r: r.provenance.started)  # of two with one label the later stands
     left, right = (_configurations(newest, side) for side in (ours, theirs))
-    alike = [(a, b) for a in left for b in right if a[0].cell.workload.task == b[0].cell.workload.task]
-    if not alike:
-        raise UserError(f"'{ours}' and '{theirs}' have no task in common, and images of two tasks are not compared")
-    pairs = [(a, b) for a, b in alike if len(left) == len(right) == 1 or _agree(a[0], b[0])]
-    if not pairs:
-        known = ", ".join(_name(side[0]) for side in (*left, *right))
-        raise UserError(f"no configuration of '{ours}' shares its swept parameters with one of '{theirs}'; name two of: {known}")
-    return [match for a, b in pairs for match in _by_device(a, b)]
-
-
-def _configurations(records: Sequence[Record], wanted: str) -> list[list[Record]]:
-    """The finished records that `NAME` or `NAME[key=value, ...]` means, grouped by configuration."""
-    parsed = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", wanted.strip())
-    if parsed is None:
-        raise UserError(f"'{wanted}' is no NAME and no NAME[parameter=value, ...]")
-    strategy, chosen = _strategy(parsed[1], {r.cell.strategy for r in records}), _chosen(wanted, parsed[2])
-    every = [r for r in records if r.cell.strategy == strategy]
-    found = [r for r in every if all(key in r.cell.params and _reads(r.cell.params[key], text) for key, text in chosen.items())]
+    tasks = dict.fromkeys(a[0].cell.workload.task for a in left if any(_of_task(right, a[0].cell.workload.task)))
+    if not tasks:
+        raise nothing_in_common(ours, theirs)
+    found = [pair for task in tasks for pair in pairs(_of_task(left, task), _of_task(right, task), lambda side: side[0].cell.shown)]
     if not found:
-        raise UserError(f"no configuration '{wanted}' among the records{near(wanted, {_name(r) for r in every})}")
+        raise nothing_agrees(ours, theirs, (name_of(side[0]) for side in (*left, *right)))
+    return [match for a, b in found for match in _by_device(a, b)]
+
+
+def name_of(record: Record) -> str:
+    """The configuration, as people read it."""
+    return configuration(record.cell.strategy, record.cell.shown, record.cell.workload.task)
+
+
+def _configurations(records: Sequence[Record], text: str) -> list[list[Record]]:
+    """The finished records that `NAME` or `NAME[key=value, ...]` means, grouped by configuration."""
+    meant = wanted(text)
+    strategy = meant.strategy({r.cell.strategy for r in records}, "among the records")
+    every = [r for r in records if r.cell.strategy == strategy]
+    found = [r for r in every if meant.means(r.cell.params)]
+    if not found:
+        raise UserError(f"no configuration '{text}' among the records{near(text, {name_of(r) for r in every})}")
     groups: dict[str, list[Record]] = {}
     for record in found:
         if record.status is Status.OK:
-            groups.setdefault(_name(record), []).append(record)
+            groups.setdefault(name_of(record), []).append(record)
     if not groups:
-        raise UserError(f"no finished record of '{wanted}': {found[0].status}: {found[0].reason}")
+        raise UserError(f"no finished record of '{text}': {found[0].status}: {found[0].reason}")
     return list(groups.values())
 
 
-def _strategy(name: str, known: set[str]) -> str:
-    """The strategy of this full name, or of this end of its name after a dot."""
-    found = [k for k in sorted(known) if k == name] or [k for k in sorted(known) if k.endswith(f".{name}")]
-    if len(found) > 1:
-        raise UserError(f"'{name}' may be {' or '.join(found)}")
-    if not found:
-        raise UserError(f"no records of strategy '{name}'{near(name, known)}")
-    return found[0]
-
-
-def _chosen(wanted: str, inside: str | None) -> dict[str, str]:
-    parts = [part.partition("=") for part in inside.split(",")] if inside else []
-    if any(not sign for _, sign, _ in parts):
-        raise UserError(f"'{wanted}': between brackets stand parameter=value, with commas between")
-    return {key.strip(): value.strip() for key, _, value in parts}
-
-
-def _reads(value: object, text: str) -> bool:
-    """Whether a person who writes `text` means this value: numbers by value, all else as it is printed."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(text) == value
-        except ValueError:
-            return False
-    return str(value) == text
-
-
-def _agree(a: Record, b: Record) -> bool:
-    """Equal in every parameter that both sweep; a configuration without any meets them all."""
-    ours, theirs = a.cell.shown, b.cell.shown
-    common = ours.keys() & theirs.keys()
-    return all(ours[key] == theirs[key] for key in common) and bool(common or not ours or not theirs)
+def _of_task(sides: Iterable[list[Record]], task: Task) -> list[list[Record]]:
+    return [side for side in sides if side[0].cell.workload.task == task]
 
 
 def _by_device(ours: list[Record], theirs: list[Record]) -> list[Match]:
@@ -105,7 +83,3 @@ def _by_device(ours: list[Record], theirs: list[Record]) -> list[Match]:
         )
         for x, y in pairs
     ]
-
-
-def _name(record: Record) -> str:
-    return configuration(record.cell.strategy, record.cell.shown, record.cell.workload.task)
