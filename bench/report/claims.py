@@ -166,6 +166,22 @@ def _row(a: Audit) -> dict[str, object]:
     return dict(zip(COLUMNS, (*said, figures, *bounds, a.seeds, str(a.verdict), a.why), strict=True))
 
 
+def printed_claims(audits: Sequence[Audit]) -> pd.DataFrame:
+    """The same, as wide as a page of print."""
+    rows = [
+        {
+            "Claim": a.claim.text,
+            "Strategy": a.strategy,
+            "In the paper": f"{a.claim.figure} ({a.claim.source}{'' if a.claim.verified else '; second-hand'})",
+            "Ours / baseline": "; ".join(figures_of(pair, a.placed) for pair in a.pairs) or "none",
+            "Ratio": with_interval(a.ratio) if a.ratio else "-",
+            "Verdict": f"{a.verdict} ({a.why})",
+        }
+        for a in audits
+    ]
+    return pd.DataFrame(rows, columns=["Claim", "Strategy", "In the paper", "Ours / baseline", "Ratio", "Verdict"])
+
+
 def figures_of(pair: Pair, placed: bool) -> str:
     """`seed 0: 1.2 [1.1, 1.3] / 2.4 [2.2, 2.6]`; `placed` names task and device before it."""
     where = f"{pair.task} on {pair.device}, " if placed else ""

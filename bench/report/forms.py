@@ -28,6 +28,8 @@ TEX_SIGNS = {
     ">": "$>$",
     "|": "$|$",
     "∞": r"$\infty$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
     "−": "$-$",
     "×": r"$\times$",
     "–": "--",
@@ -47,9 +49,9 @@ class Forms:
     printed: pd.DataFrame
 
 
-def write_forms(stem: str, title: str, table: pd.DataFrame | Board, folder: Path, notes: Sequence[str] = ()) -> tuple[Path, ...]:
+def write_forms(stem: str, title: str, table: pd.DataFrame | Board | Forms, folder: Path, notes: Sequence[str] = ()) -> tuple[Path, ...]:
     """`<stem>.csv`, `.parquet`, `.md` and `.tex`. `notes` are the footnotes `[1]`, `[2]`, ... that cells refer to."""
-    forms = of_board(table) if isinstance(table, Board) else Forms(raw=table, read=table, printed=table)
+    forms = _forms(table)
     csv, parquet, text, tex = (folder / f"{stem}.{end}" for end in ("csv", "parquet", "md", "tex"))
     folder.mkdir(parents=True, exist_ok=True)
     forms.raw.to_csv(csv, index=False, lineterminator="\n")
@@ -57,6 +59,16 @@ def write_forms(stem: str, title: str, table: pd.DataFrame | Board, folder: Path
     text.write_text(markdown(title, forms.read, notes), encoding="utf-8")
     tex.write_text(latex(title, forms.printed, notes), encoding="utf-8")
     return csv, parquet, text, tex
+
+
+def _forms(table: pd.DataFrame | Board | Forms) -> Forms:
+    match table:
+        case Forms():
+            return table
+        case Board():
+            return of_board(table)
+        case _:
+            return Forms(raw=table, read=table, printed=table)
 
 
 def of_board(board: Board) -> Forms:

@@ -11,7 +11,7 @@ from bench.harness.store import Store, slug, write_atomic
 from bench.report import claims, plots, shell, view
 from bench.report.bibliography import bibtex
 from bench.report.collector import at_rest
-from bench.report.forms import write_forms
+from bench.report.forms import Forms, write_forms
 from bench.report.frame import Board, board, by_task, latest
 from bench.report.survey_tables import SurveyTable, survey_tables
 from bench.values import Record, UserError
@@ -81,7 +81,9 @@ def _files(contents: Contents, out: Path) -> tuple[Path, ...]:
         tables += write_forms(stem, f"Leaderboard of {contents.suite}: {task}", rows, out)
     for stem, table in zip(SURVEY_STEMS, contents.survey, strict=True):
         tables += write_forms(stem, table.title, table.frame, out, table.notes)
-    tables += write_forms("claims", f"Claims audit of {contents.suite}", claims.claims_table(contents.audits), out)
+    printed = claims.printed_claims(contents.audits)
+    audited = Forms(raw=claims.claims_table(contents.audits), read=printed, printed=printed)
+    tables += write_forms("claims", f"Claims audit of {contents.suite}", audited, out)
     references = out / "references.bib"
     write_atomic(references, bibtex(contents.records).encode())
     return (*tables, references, *(path for figure in contents.figures for path in (figure.png, figure.svg)))
