@@ -9,7 +9,9 @@ from bench.testing.checks import CHECKS
 from bench.testing.subject import Subject
 
 REGISTRY = discover()
-EXCEPTIONS: dict[tuple[str, str], str] = {}  # (strategy, check) -> reason; each runs as a strict xfail
+EXCEPTIONS: dict[tuple[str, str], str] = {  # (strategy, check) -> reason; each runs as a strict xfail
+    ("eds.score_sde.emsde", "check_no_waiting"): "adaptive steps: the loop asks whether any image still has steps to take",
+}
 
 
 @lru_cache(maxsize=2)

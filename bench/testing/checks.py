@@ -17,6 +17,7 @@ from bench.meters.flops import trajectory_flops
 from bench.survey import BUILT_IN, rows
 from bench.testing.calls import priced_alone, seen_calls
 from bench.testing.subject import BATCH, Subject, tiny_assets
+from bench.testing.waits import waits
 
 FORBIDDEN = ("bench.meters", "bench.metrics", "bench.harness", "bench.report", "bench.cli", "time", "datetime", "random")
 
@@ -149,6 +150,16 @@ def check_flops(s: Subject) -> None:
     assert total == dispatched, f"hooks and fvcore count {total}, the dispatch counter {dispatched:.0f}"
 
 
+def check_no_waiting(s: Subject) -> None:
+    """Between the first and the last evaluation no value is read off the device: a sampling loop keeps a GPU busy."""
+    watched = list(networks(s.model).values())
+    with seen_calls(watched) as calls:
+        s.sample()
+    with waits(watched, len(calls)) as found:
+        s.sample()
+    assert not found, f"the loop waits for the device {len(found)} times: {', '.join(sorted(set(found)))}"
+
+
 def check_likelihood(s: Subject) -> None:
     """Bits per dimension: one finite, positive number an image, whatever the batch."""
     if not isinstance(s.strategy, LikelihoodStrategy):
@@ -176,6 +187,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_evaluations,
     check_sampling_fields,
     check_flops,
+    check_no_waiting,
     check_likelihood,
 )
 
