@@ -76,7 +76,11 @@ def test_another_device() -> None:
 def test_what_no_record_tells_of_is_named() -> None:
     cell = made_record("eps.training.p2", steps=50, quality=1.0).cell
     found = forecast([cell], (), [record()], "CPU test", lambda _: SPEED, WORLD)
-    assert found.unknown == (cell.label,) and found.seconds.value == 0 and found.kwh.value is None
+    assert found.unknown == (cell.label,) and found.kwh.value is None
+    assert found.seconds.value is None and found.seconds.reason == "not measured: no record says anything of these cells"
+    alone, both = (forecast([*more, record().cell], (), [record()], "CPU test", lambda _: SPEED, WORLD) for more in ((), (cell,)))
+    assert both.seconds.value == alone.seconds.value and both.seconds.value and both.unknown == (cell.label,)
+    assert forecast([cell], (), [record()], "NVIDIA X", lambda _: SPEED, WORLD).gpu_hours == found.seconds
 
 
 def test_unreadable_records_are_passed_over(tmp_path) -> None:  # type: ignore[no-untyped-def]

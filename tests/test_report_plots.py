@@ -9,15 +9,13 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 from PIL import Image
 
 from bench.cards import Heading
-from bench.harness.store import Store
 from bench.measures import Measure, measured, missing
-from bench.report.frame import board, by_task
-from bench.report.plots import draw, sketches
-from bench.report.plots.canvas import WIDTH, Figure, Sketch, house_style, marks, save, settle, sheet
+from bench.report.frame import board
+from bench.report.plots.canvas import WIDTH, Sketch, house_style, marks, save, settle, sheet
 from bench.report.plots.cloud import clouds
 from bench.report.plots.energy import images_to_equal
 from bench.report.plots.front import FAINT, fronts
@@ -25,42 +23,13 @@ from bench.report.plots.labels import Label, place
 from bench.report.plots.steps import best_line
 from bench.report.plots.taxonomy import sorted_rows
 from bench.survey import RowStatus, rows
-from bench.values import Record
-from tests.records import failed_record, made_energy, made_record
-
-DDIM, DDPM, RDM, P2 = "eds.representation.ddim", "eds.state_space.ddpm", "eps.retrieval.rdm", "eps.training.p2"
-QUALITY = "fd_digits"
-
-
-def made(strategy: str, steps: int, quality: Measure, device: str = "CPU test") -> Record:
-    record = made_record(strategy, steps=steps, quality=1.0, device=device)
-    return dataclasses.replace(record, scores={**record.scores, QUALITY: quality})
-
-
-def some() -> list[Record]:
-    """DDIM at 10 and 100 steps is the front by evaluations; DDPM is beaten, RDM by far, and P2 has failed."""
-    return [
-        made(DDIM, 10, Measure(value=1.0, low=0.9, high=1.2)),
-        made(DDIM, 100, Measure(value=0.5, low=0.45, high=0.55)),
-        made(DDPM, 1000, Measure(value=3.0, low=2.9, high=3.1)),
-        made(RDM, 1000, Measure(value=4.0, low=3.9, high=4.1)),
-        failed_record(P2),
-    ]
-
-
-def sketched(records: list[Record], *stores: Store) -> dict[str, Sketch]:
-    with house_style():
-        boards = {task: board(found) for task, found in by_task(records).items()}
-        return {sketch.stem: sketch for sketch in sketches(boards, records, stores) if sketch is not None}
+from tests.records import failed_record, made_energy
+from tests.sketches import DDIM, DDPM, P2, QUALITY, drawn, made, sketched, some
 
 
 @pytest.fixture(scope="module")
 def pictures() -> dict[str, Sketch]:
     return sketched(some())
-
-
-def drawn(records: list[Record], folder: Path) -> list[Figure]:
-    return draw({task: board(found) for task, found in by_task(records).items()}, records, [], folder)
 
 
 def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
@@ -211,33 +180,6 @@ def test_taxonomy_holds_every_row_once() -> None:
     assert [row.id for same in found.values() for row, state in same if state is RowStatus.MEASURED] == ["I-29"]
     design = [row.id for heading, same in found.items() if heading.startswith("eds.") for row, _ in same if row.table == "II"]
     assert design == []  # Table II is of process strategies
-
-
-def grid_png(path: Path, level: int) -> None:
-    """Two rows of ten 8 x 8 images, all of one grey, the second row black."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.zeros((17, 89, 3), dtype=np.uint8)
-    pixels[:8] = level
-    Image.fromarray(pixels).save(path)
-
-
-def test_sample_grids_show_the_same_seed_real_images_first(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    levels = {"real": 10, "best": 20, "other": 30}
-    for name, level in levels.items():
-        grid_png(tmp_path / "samples" / f"{name}.png", level)
-    (tmp_path / "samples" / "torn.png").write_bytes(b"no picture")
-    names = {DDIM: "best", DDPM: "other", RDM: "torn"}
-    kept = [dataclasses.replace(r, samples_png=f"samples/{names[r.cell.strategy]}.png") for r in some()[1:4]]
-    sketch = sketched(kept, store)["samples"]
-    (axis,) = sketch.sheet.axes
-    image = axis.images[0].get_array()
-    assert image is not None
-    assert image[:: image.shape[0] // 28, 0, 0].tolist() == [10] * 8 + [255] * 2 + [20] * 8 + [255] * 2 + [30] * 8
-    assert [t.get_text() for t in axis.texts if not isinstance(t, Annotation)] == ["Real images", "ddim 0.5", "ddpm 3"]
-    with house_style():
-        assert "<!-- Strategy, FD digits -->" in save(sketch, tmp_path).svg.read_text()
-    assert "samples" not in sketched(some()[:1], store)
 
 
 def test_print_is_legible_and_labels_stand_apart(pictures: dict[str, Sketch]) -> None:

@@ -1,17 +1,13 @@
 """The survey's tables again: whole, in its order, with its errors told, and nothing unverified passed off as known."""
 
 import csv
-import dataclasses
 import re
-from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from bench.measures import measured
-from bench.report.bibliography import bibtex, escaped
 from bench.report.frame import board, by_task
 from bench.report.survey_tables import SurveyTable, survey_tables
 from bench.survey import ROWS
@@ -239,49 +235,6 @@ def test_figures_speak_of_sources_alone() -> None:
             assert word not in f"{figure.evidence} {figure.note} {figure.where}", figure
     (corrected,) = [f for f in figures() if f.strategy == "eps.training.analytic_dpm" and f.metric == "nll_bits_per_dim"]
     assert corrected.printed == "4.11" and "5.47 at even steps" in corrected.note
-
-
-def entries(text: str) -> Iterator[tuple[str, str]]:
-    """(key, body) of each entry, read by counting braces as BibTeX does: an escaped brace counts."""
-    while (start := text.find("@")) >= 0:
-        opening = text.index("{", start)
-        depths = list(accumulate({"{": 1, "}": -1}.get(sign, 0) for sign in text[opening:]))
-        assert 0 in depths, f"never closed: {text[start:]}"
-        end = opening + depths.index(0)
-        key, _, body = text[opening + 1 : end].partition(",")
-        yield key, body
-        text = text[end + 1 :]
-
-
-def test_bibliography_parses_and_names_every_paper_once() -> None:
-    found = list(entries(bibtex([made_record("eds.state_space.ddpm", steps=5, quality=1.0)])))
-    keys = [key for key, _ in found]
-    assert keys == sorted(set(keys))
-    assert {f"arxiv{number}" for r in raw(ROWS) for number in r["arxiv"].split(";") if number} <= set(keys)
-    ddpm = dict(found)["arxiv2006.11239"]
-    for field in (
-        "title = {{Denoising Diffusion Probabilistic Models}}",
-        "year = {2020}",
-        "eprint = {2006.11239}",
-        "archivePrefix = {arXiv}",
-    ):
-        assert field in ddpm
-    assert not any("author" in body.lower() for _, body in found)
-    assert "paper-a-paper" in keys  # the made card has no arXiv number
-
-
-def test_bibliography_does_not_hang_on_the_order_and_escapes() -> None:
-    made = made_record("eds.state_space.ddpm", steps=5, quality=1.0)
-    card = dataclasses.replace(made.card, paper="100 % {of} A_1 & <b>\\end\n~^#$", arxiv="2401.00001v2", year=1)
-    evil = dataclasses.replace(made, card=card)
-    other = made_record("eds.representation.ddim", steps=5, quality=1.0)
-    assert bibtex([evil, other]) == bibtex([other, evil, evil])
-    body = dict(entries(bibtex([evil])))["arxiv2401.00001"]
-    title = re.search(r"title = \{\{(.*)\}\},", body)
-    assert title is not None
-    plain = title[1].replace(r"\textbraceleft{}", "").replace(r"\textbraceright{}", "")
-    assert re.sub(r"\\text[a-z]+\{\}|\\[%&_#$]", "", plain) == "100  of A1  bend "
-    assert "year = {2024}" in body and escaped("plain text: 3-D") == "plain text: 3-D"
 
 
 def test_frames_are_text_alone() -> None:

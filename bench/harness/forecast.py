@@ -88,15 +88,22 @@ def forecast(todo: Sequence[Cell], absent: Collection[str], records: Sequence[Re
     told = all(part is not None and part.kw is not None for part in shares.values())
     energy = measured(kwh, method=METHOD) if told else missing("not measured: this device has no records of all these cells")
     on_gpu = not device.startswith("CPU")
+    unknown = tuple(label for label, part in shares.items() if part is None)
+    blind = bool(unknown) and len(unknown) == len(shares)
+    time = missing("not measured: no record says anything of these cells") if blind else measured(seconds, method=METHOD)
     return Forecast(
         cells=len(todo),
-        seconds=measured(seconds, method=METHOD),
-        gpu_hours=measured(seconds / 3600, method=METHOD) if on_gpu else missing("not applicable: no GPU is used"),
+        seconds=time,
+        gpu_hours=_hours(time) if on_gpu else missing("not applicable: no GPU is used"),
         kwh=energy,
         co2_kg=energy if energy.value is None else measured(energy.value * at.g_per_kwh / 1000, method=f"{at.name}, {METHOD}"),
         disk_bytes=measured(len(todo) * BYTES_PER_CELL + sum(asset_bytes(todo[0]) for _ in absent), method="records, samples, assets"),
-        unknown=tuple(label for label, part in shares.items() if part is None),
+        unknown=unknown,
     )
+
+
+def _hours(time: Measure) -> Measure:
+    return time if time.value is None else measured(time.value / 3600, method=METHOD)
 
 
 def share(cell: Cell, known: Sequence[Record], device: str, speed: Speed) -> Share | None:
