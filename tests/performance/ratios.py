@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -11,10 +12,21 @@ ROUNDS = 9
 RESAMPLES = 2000
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Median seconds a call of either, and the median of theirs / ours with its 95 % interval: above 1, ours is faster."""
+
+    ours_s: float
+    theirs_s: float
+    ratio: float
+    low: float
+    high: float
+
+
 def compare(
     name: str, ours: Callable[[], object], theirs: Callable[[], object], device: torch.device, goal: str, rounds: int = ROUNDS
-) -> float:
-    """Print and return median(theirs / ours) over interleaved rounds: above 1, ours is faster."""
+) -> Comparison:
+    """Time both, once for warm-up and then in interleaved rounds; print and return."""
     for call in (ours, theirs):
         timed(call, device)
     pairs = []
@@ -24,9 +36,10 @@ def compare(
         pairs.append((a, b) if k % 2 == 0 else (b, a))
     ratios = [b / a for a, b in pairs]
     low, high = interval(ratios)
-    mine, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"\n{name}: {statistics.median(ratios):.2f}x [{low:.2f}, {high:.2f}]  ours {mine:.4f} s, other {other:.4f} s; goal {goal}")
-    return statistics.median(ratios)
+    ours_s, theirs_s = (statistics.median(column) for column in zip(*pairs, strict=True))
+    found = Comparison(ours_s=ours_s, theirs_s=theirs_s, ratio=statistics.median(ratios), low=low, high=high)
+    print(f"\n{name}: {found.ratio:.3g}x [{low:.3g}, {high:.3g}]  ours {ours_s:.4f} s, other {theirs_s:.4f} s; goal {goal}")
+    return found
 
 
 def interval(ratios: list[float]) -> tuple[float, float]:

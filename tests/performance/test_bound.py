@@ -54,7 +54,7 @@ def test_sampled_bound_against_the_full_sum() -> None:
     x0, labels = to_model(kit.images[:32]), kit.labels[:32]
     with torch.no_grad():
         name = f"variational bound of {STEPS} steps, {TERMS} terms against all, U-Net on digits, {DEVICE}"
-        speed = compare(name, lambda: bits(model, x0, labels, TERMS), lambda: bits(model, x0, labels, STEPS), DEVICE, "-")
+        speed = compare(name, lambda: bits(model, x0, labels, TERMS), lambda: bits(model, x0, labels, STEPS), DEVICE, "-").ratio
         evaluations = []
         for terms in (TERMS, STEPS):
             with counted(model) as calls:
