@@ -1,4 +1,4 @@
-"""The command line: `bench list | plan | run | status | report | compare | check | survey | doctor`.
+"""The command line: `bench list | plan | run | status | report | compare | check | survey | doctor | bundle | pack | merge`.
 
 Nothing heavy is imported before a command needs it: help, status, report, compare and survey never load torch.
 """
@@ -14,10 +14,12 @@ from bench import printing
 from bench.gate import compare
 from bench.options import (
     DEFAULT_SUITE,
+    Address,
     Country,
     Data,
     Device,
     Download,
+    EngineName,
     Json,
     MaxMinutes,
     Only,
@@ -27,10 +29,13 @@ from bench.options import (
     Seeds,
     SuiteName,
     Weights,
+    WhichEngine,
+    engine_of,
     recorded,
     report_folder,
     resolve,
 )
+from bench.transport import bundle, merge, pack
 from bench.values import UserError
 
 app = typer.Typer(
@@ -117,6 +122,8 @@ def run(
     device: Device = None,
     results: Results = None,
     max_minutes: MaxMinutes = None,
+    engine: WhichEngine = EngineName.LOCAL,
+    address: Address = None,
     data: Data = None,
     download: Download = False,
     inception_weights: Weights = None,
@@ -135,8 +142,9 @@ def run(
     chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country)
     root, where = results or LOCAL, pick_device(device)
     display = Display(Console(stderr=as_json))
+    opened = engine_of(engine, address)
     with printing.resumable():
-        outcome = run_suite(chosen, registry, options, root=root, device=where, max_minutes=max_minutes, display=display)
+        outcome = run_suite(chosen, registry, options, root=root, device=where, max_minutes=max_minutes, display=display, engine=opened)
     counts = {key: getattr(outcome, key) for key in ("planned", "reused", "ok", "failed", "not_started")}
     written = write(chosen.name, [outcome.store], report_folder(root, chosen.name)) if any(outcome.store.records()) else None
     if as_json:
@@ -184,6 +192,9 @@ def report(suite: SuiteName = DEFAULT_SUITE, results: Results = None, out: Out =
 
 
 app.command()(compare)
+app.command()(bundle)
+app.command()(pack)
+app.command()(merge)
 
 
 @app.command()

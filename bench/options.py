@@ -1,6 +1,9 @@
 """The options that commands share, and what they mean together."""
 
 import sys
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -9,12 +12,23 @@ import typer
 from bench.values import UserError
 
 if TYPE_CHECKING:
+    from bench.harness.engine import Engine
+    from bench.harness.jobs import Setup
     from bench.harness.plan import Options
     from bench.harness.store import Store
     from bench.harness.suite import Suite
     from bench.registry import Registry
 
 DEFAULT_SUITE = "digits"
+
+
+class EngineName(StrEnum):
+    """What runs the cells: this machine's own workers, or a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 SuiteName = Annotated[str, typer.Argument(metavar="[SUITE]", help="A suite's name, or a path to a TOML file.")]
 Plugins = Annotated[Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="A Python file with a strategy of yours.")]
@@ -27,6 +41,10 @@ Download = Annotated[bool, typer.Option("--download", help="Allow downloads of d
 Weights = Annotated[Optional[Path], typer.Option(metavar="FILE", help="torch-fidelity's Inception weights.")]
 Country = Annotated[Optional[str], typer.Option(metavar="ISO", help="Where the electricity comes from (FRA); by default the world's mean.")]
 MaxMinutes = Annotated[Optional[float], typer.Option(help="Start no cell that cannot finish within this time.")]
+WhichEngine = Annotated[EngineName, typer.Option("--engine", help="This machine's workers, or a Ray cluster (extra `cluster`).")]
+Address = Annotated[
+    Optional[str], typer.Option(metavar="HOST:PORT", help="The Ray cluster's; by default one that runs here, or a new one.")
+]
 Out = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Where the report goes.")]
 
 
@@ -59,6 +77,19 @@ def resolve(
     source = DataSource(folder=data, download=download)
     options = Options(data=source, plugins=plugins, only=names, seeds=numbers, inception_weights=weights, country=country)
     return chosen, registry, options
+
+
+def engine_of(name: EngineName, address: str | None) -> "Callable[[Setup], Engine]":
+    """What opens the engine once the run knows its setup."""
+    if name is EngineName.RAY:
+        from bench.harness.engines.ray import RayEngine
+
+        return partial(RayEngine, address=address)
+    if address:
+        raise UserError("--address goes with --engine ray")
+    from bench.harness.engines.local import local_engine
+
+    return local_engine
 
 
 def recorded(suite: str, results: Path | None) -> "tuple[str, Path, list[Store]]":

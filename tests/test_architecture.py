@@ -32,6 +32,7 @@ LAYERS = {  # a module may import from its own layer and from lower ones
     "bench.report": 5,
     "bench.cli": 6,
     "bench.gate": 6,
+    "bench.transport": 6,
     "bench.options": 6,
     "bench.printing": 6,
     "bench.__main__": 6,

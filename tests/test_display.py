@@ -6,8 +6,8 @@ import time
 from rich.console import Console
 
 from bench.harness import suite
+from bench.harness.jobs import Tick
 from bench.harness.show import Display
-from bench.harness.worker import Tick
 from bench.values import Status
 from tests.records import made_cell
 

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 
 from bench.harness.drawing import TRIALS, Trials, best_batch, draw_all
 from bench.harness.execute import evaluations_ratio
+from bench.harness.shards import Shards
 from bench.meters.carbon import WORLD
-from bench.values import Budget, Cell
+from bench.values import Cell
 from tests.records import made_cell
 
 CPU = torch.device("cpu")
+NONE_KEPT = Shards(Path("/nowhere"), lambda: "weights")
 
 
 def cell(**budget: float) -> Cell:
@@ -43,14 +46,51 @@ class Painter:
 def test_every_image_once_and_counted_once() -> None:
     painter = Painter()
     told: list[tuple[str, int, int]] = []
-    drawn = draw_all(painter, painter.model, cell(n_samples=50, batch_size=16, energy_s=0.6), CPU, WORLD, lambda *a: told.append(a))
+    drawn = draw_all(
+        painter, painter.model, cell(n_samples=50, batch_size=16, energy_s=0.6), CPU, WORLD, lambda *a: told.append(a), NONE_KEPT
+    )
     assert drawn.images[:, 0, 0, 0].tolist() == list(range(50))
     assert drawn.calls.per_image(50) == {"net": 1.0} and painter.images > 58  # eight to warm up, fifty, and more for the energy
-    assert len(drawn.full_batch_s) == 3 and max(drawn.full_batch_s) < 0.05  # making a request is not the strategy's time
+    assert drawn.batch == 16 and len(drawn.batch_s) == 3 and max(drawn.batch_s) < 0.05  # making a request is not the strategy's time
     energy = drawn.energy
     assert energy.window_s.value is not None and energy.window_s.value >= 0.6
     assert energy.kwh.n is not None and energy.kwh.n >= TRIALS
     assert told[3] == ("sampling", 50, 50)
+
+
+def test_what_was_drawn_before_is_not_drawn_again(tmp_path: Path) -> None:
+    """An interrupted cell goes on where it was: the same images, and the counts and seconds of all of them."""
+    asked = cell(n_samples=50, batch_size=16, energy_s=0.01)
+
+    def shards() -> Shards:
+        return Shards(tmp_path, lambda: "weights", every_s=0.0)
+
+    class Interrupted(Exception): ...
+
+    def stop(_what: str, done: int, _total: int) -> None:
+        if done == 32:
+            raise Interrupted
+
+    first = Painter()
+    with pytest.raises(Interrupted):
+        draw_all(first, first.model, asked, CPU, WORLD, stop, shards())
+    second, told = Painter(), list[int]()
+    drawn = draw_all(second, second.model, asked, CPU, WORLD, lambda _what, done, _total: told.append(done), shards())
+    assert drawn.images[:, 0, 0, 0].tolist() == list(range(50))
+    assert drawn.calls.per_image(50) == {"net": 1.0} and len(drawn.batch_s) == 3
+    assert told == [48, 50]  # 32 lay there
+
+
+def test_what_does_not_fit_is_drawn_in_smaller_batches() -> None:
+    painter = Painter()
+
+    def narrow(first: int, count: int) -> Callable[[], Tensor]:
+        if count > 5:
+            raise MemoryError
+        return painter(first, count)
+
+    drawn = draw_all(narrow, painter.model, cell(n_samples=20, batch_size=16, energy_s=0.01), CPU, WORLD, lambda *_: None, NONE_KEPT)
+    assert drawn.images[:, 0, 0, 0].tolist() == list(range(20)) and drawn.batch == 4
 
 
 def test_trials_hold_every_batch() -> None:
@@ -67,7 +107,7 @@ def test_what_is_no_image_is_refused() -> None:
         return lambda: torch.zeros(count, 1, 8, 8)
 
     with pytest.raises(ValueError, match=r"sample returned torch\.float32"):
-        draw_all(wrong, nn.Identity(), cell(n_samples=4, batch_size=4, energy_s=0.01), CPU, WORLD, lambda *_: None)
+        draw_all(wrong, nn.Identity(), cell(n_samples=4, batch_size=4, energy_s=0.01), CPU, WORLD, lambda *_: None, NONE_KEPT)
 
 
 def test_best_batch_survives_a_lack_of_memory() -> None:
@@ -82,11 +122,10 @@ def test_best_batch_survives_a_lack_of_memory() -> None:
     def draw(_first: int, count: int, most: int = 1000) -> Callable[[], Tensor]:
         return partial(sample, count, most)
 
-    budget = Budget(train_images=1, n_samples=64, batch_size=16, timing_s=1.0)
-    assert best_batch(draw, budget, (0.005, 0.005), CPU)[0] == 64
-    size, rate = best_batch(lambda first, count: draw(first, count, 20), budget, (0.005, 0.005), CPU)
+    assert best_batch(draw, 16, 0.005, 1.0, CPU)[0] == 64
+    size, rate = best_batch(lambda first, count: draw(first, count, 20), 16, 0.005, 1.0, CPU)
     assert size == 16 and rate == 16 / 0.005
-    assert best_batch(draw, dataclasses.replace(budget, timing_s=0.001), (0.005, 0.005), CPU)[0] == 16  # no time to try
+    assert best_batch(draw, 16, 0.005, 0.001, CPU)[0] == 16  # no time to try
 
 
 def test_operations_are_priced_by_the_evaluations_of_all_images() -> None:

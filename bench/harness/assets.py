@@ -14,6 +14,7 @@ from torch import nn
 from bench.cards import AssetName
 from bench.contract import Kit, Progress
 from bench.data.datasets import DataSet
+from bench.harness.batches import out_of_memory
 from bench.harness.codehash import code_hash
 from bench.harness.environment import device_name
 from bench.harness.store import dump, parse, write_atomic
@@ -30,7 +31,8 @@ from bench.values import Budget, UserError, digest
 FEATURE_CLASSIFIER = "feature_classifier"  # belongs to the metrics; no strategy can ask for it
 CLIP_CLASSIFIER = "clip_classifier"  # nor for this
 ASSET_SEED = 0
-ASSET = "asset.json"  # the cost; its presence says that the weights are whole
+WEIGHTS = "model.safetensors"
+ASSET = "asset.json"  # the cost, written last: its presence says that the weights are whole
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,31 @@ class Assets:
     def __init__(self, folder: Path, data: DataSet, kit: Kit, place: Place = WORLD) -> None:
         self._folder, self._data, self._kit, self._place = folder, data, kit, place
         self._loaded: dict[str, Asset] = {}
+        self.mended: dict[str, str] = {}  # name -> what was wrong with the checkpoint that was trained again
 
     def get(self, name: str) -> Asset:
-        """The asset, from memory, from disk, or trained now. An unreadable checkpoint is a `UserError`."""
+        """The asset, from memory, from disk, or trained now. A damaged checkpoint is set aside and trained again."""
         if name not in self._loaded:
-            folder = self._folder / asset_id(name, self._data, self._kit.budget)
-            kit = self.kit_with(RECIPES[name].needs)
-            known = (folder / ASSET).is_file()
-            self._loaded[name] = _load(name, folder, kit) if known else _train(name, folder, kit, self._place)
+            self._loaded[name] = self._from_disk(name) or _train(name, self.folder(name), self._kit_for(name), self._place)
         return self._loaded[name]
+
+    def folder(self, name: str) -> Path:
+        return self._folder / asset_id(name, self._data, self._kit.budget)
+
+    def _kit_for(self, name: str) -> Kit:
+        return self.kit_with(RECIPES[name].needs)
+
+    def _from_disk(self, name: str) -> Asset | None:
+        folder = self.folder(name)
+        if not (folder / ASSET).is_file():
+            return None
+        try:
+            return _load(name, folder, self._kit_for(name))
+        except DamagedAsset as damage:
+            aside = folder.with_name(f"{folder.name}.unreadable-{time.time_ns()}")
+            folder.rename(aside)
+            self.mended[name] = f"{damage}; set aside as {aside.name} and trained again"
+            return None
 
     def kit_with(self, names: tuple[AssetName, ...], seed: int = ASSET_SEED) -> Kit:
         """The base kit offering these assets and no others."""
@@ -131,17 +149,26 @@ def _train(name: str, folder: Path, kit: Kit, place: Place) -> Asset:
     recipe = RECIPES[name]
     asset = priced(lambda k: recipe.fit(recipe.build(k), k, f"asset {name}"), kit, place)
     state = {key: value.contiguous().cpu() for key, value in asset.module.state_dict().items()}
-    write_atomic(folder / "model.safetensors", save(state))
+    write_atomic(folder / WEIGHTS, save(state))
     write_atomic(folder / ASSET, dump(TrainCost, asset.cost))
     return asset
 
 
+class DamagedAsset(Exception):
+    """A checkpoint, or the file of its cost, that cannot be read."""
+
+
 def _load(name: str, folder: Path, kit: Kit) -> Asset:
-    cost = parse(TrainCost, folder / ASSET)
-    module = RECIPES[name].build(kit)
-    path = folder / "model.safetensors"
+    """Raises DamagedAsset."""
+    path = folder / WEIGHTS
     try:
+        cost = parse(TrainCost, folder / ASSET)
+        module = RECIPES[name].build(kit)
         module.load_state_dict(load_file(path, device=str(kit.device)))
+    except UserError as error:
+        raise DamagedAsset(str(error)) from error
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"unreadable checkpoint {path}: {str(error).splitlines()[0]}; delete its folder to train it again") from error
+        if out_of_memory(error):
+            raise
+        raise DamagedAsset(f"unreadable checkpoint {path}: {str(error).splitlines()[0]}") from error
     return Asset(frozen(module), cost)

@@ -1,22 +1,24 @@
 """Drawing all images of a cell: timed, counted, and metered until the energy is known over a window that is long enough."""
 
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from bench.contract import Progress
+from bench.harness.batches import Batches
 from bench.harness.scenes import sample_shape
+from bench.harness.shards import Shard, Shards, Taken, gaps
 from bench.measures import Energy, Measure
 from bench.meters.calls import Calls, counted
 from bench.meters.carbon import Place
 from bench.meters.energy import energy_meter
 from bench.meters.latency import timed
 from bench.meters.memory import peak_memory
-from bench.values import Budget, Cell
+from bench.values import Cell
 
 TRIALS = 3  # of energy at the least, each of one or more whole batches
 
@@ -26,44 +28,80 @@ Draw = Callable[[int, int], Callable[[], Tensor]]
 
 @dataclass(frozen=True)
 class Drawn:
-    """All images of a cell (N, C, H, W) uint8 on the CPU and what drawing them cost; `full_batch_s` are seconds of batches of full size."""
+    """All images of a cell (N, C, H, W) uint8 on the CPU and what drawing them cost.
+
+    `batch` is the budget's batch size, or the largest that fits; `batch_s` are seconds of each batch of that size.
+    """
 
     images: Tensor
     calls: Calls
-    full_batch_s: tuple[float, ...]
+    batch: int
+    batch_s: tuple[float, ...]
     peak: Measure
     energy: Energy
 
 
-def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, place: Place, progress: Progress) -> Drawn:
-    """Every image once; then batches again, uncounted and thrown away, until the energy's window and trials are complete.
+def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, place: Place, progress: Progress, shards: Shards) -> Drawn:
+    """Every image once, those that `shards` hold excepted; then batches again, uncounted and thrown away, until the energy is known.
 
-    Raises ValueError where a batch is not what the cell asked for.
+    Raises ValueError where a batch is not what the cell asked for, MemoryError where not even one image fits.
     """
-    total, batch = cell.budget.n_samples, min(cell.budget.batch_size, cell.budget.n_samples)
+    total, drawn = cell.budget.n_samples, shards.found()
     wanted = sample_shape(cell.workload.task, cell.workload.shape)
-    timed(draw(0, min(8, total)), device)  # warm-up
-    images: list[Tensor] = []
-    seconds: list[tuple[int, float]] = []
+    batches = Batches(max([s.count for s in drawn.values()], default=min(cell.budget.batch_size, total)), device)
+    one = partial(_drawn, draw, model, device, wanted)
+    list(batches.over(0, min(8, total), one))  # warm-up
     with energy_meter(device, place=place) as energy, peak_memory(device) as peak:
         trials = Trials(energy.lap, cell.budget.energy_s)
-        with counted(model) as calls:
-            for first in range(0, total, batch):
-                kept = Kept(draw(first, min(batch, total - first)), min(batch, total - first))
-                seconds.append((kept.count, timed(kept, device)))
-                images.append(checked(kept.result, (kept.count, *wanted)))
-                trials.add(kept.count)
-                progress("sampling", first + kept.count, total)
+        for first, count in gaps(drawn.values(), total):
+            for shard in batches.over(first, count, one):
+                drawn[shard.first] = shard
+                shards.add(shard)
+                trials.add(shard.count)
+                progress("sampling", sum(s.count for s in drawn.values()), total)
         while not trials.complete:
-            timed(draw(0, batch), device)
-            trials.add(batch)
+            timed(draw(0, batches.size), device)
+            trials.add(batches.size)
+    in_order = [drawn[first] for first in sorted(drawn)]
+    batch = max(shard.count for shard in in_order)
     return Drawn(
-        images=torch.cat([part.cpu() for part in images]),
-        calls=calls,
-        full_batch_s=tuple(s for count, s in seconds if count == batch),
+        images=torch.cat([shard.images for shard in in_order]),
+        calls=total_calls(shard.taken for shard in in_order),
+        batch=batch,
+        batch_s=tuple(shard.taken.seconds for shard in in_order if shard.count == batch),
         peak=peak.measure,
         energy=energy.per(total),
     )
+
+
+def draw_some(
+    draw: Draw, model: nn.Module, cell: Cell, device: torch.device, progress: Progress, shards: Shards, first: int, count: int
+) -> None:
+    """Samples `first`.. of the cell into its shards; what drawing them costs is metered where the cell is run."""
+    one = partial(_drawn, draw, model, device, sample_shape(cell.workload.task, cell.workload.shape))
+    for shard in Batches(min(cell.budget.batch_size, count), device).over(first, count, one):
+        shards.add(shard)
+        progress("sampling", shard.first + shard.count - first, count)
+    shards.flush()
+
+
+def _drawn(draw: Draw, model: nn.Module, device: torch.device, wanted: tuple[int, ...], first: int, count: int) -> Shard:
+    """One batch, timed and counted."""
+    with counted(model) as calls:
+        kept = Kept(draw(first, count), count)
+        seconds = timed(kept, device)
+    images = checked(kept.result, (count, *wanted)).cpu()
+    return Shard(first=first, images=images, taken=Taken(seconds=seconds, rows=dict(calls.rows), calls=dict(calls.calls)))
+
+
+def total_calls(parts: Iterable[Taken]) -> Calls:
+    """The rows and calls of all batches."""
+    calls = Calls()
+    for taken in parts:
+        for name, rows in taken.rows.items():
+            calls.rows[name] += rows
+            calls.calls[name] += taken.calls[name]
+    return calls
 
 
 class Kept:
@@ -96,17 +134,15 @@ class Trials:
         return self._laps >= TRIALS and self._images == 0
 
 
-def best_batch(draw: Draw, budget: Budget, full_batch_s: tuple[float, ...], device: torch.device) -> tuple[int, float]:
-    """(batch size, images per second) of highest throughput: the budget's, a quarter, or four times it where time and memory allow."""
-    batch = min(budget.batch_size, budget.n_samples)
-    usual_s = statistics.median(full_batch_s)
-    rates = {batch: batch / usual_s}
-    for other in (batch // 4, 4 * batch):
-        if other >= 1 and 2 * usual_s * other / batch <= budget.timing_s:
-            try:
-                rates[other] = other / min(timed(draw(0, other), device) for _ in range(2))
-            except (torch.cuda.OutOfMemoryError, MemoryError):
-                torch.cuda.empty_cache()
+def best_batch(draw: Draw, size: int, usual_s: float, timing_s: float, device: torch.device) -> tuple[int, float]:
+    """(batch size, images per second) of highest throughput: `size`, which takes `usual_s`, a quarter, or four times it where possible."""
+    batches = Batches(size, device)
+    rates = {size: size / usual_s}
+    for other in (size // 4, 4 * size):
+        if other >= 1 and 2 * usual_s * other / size <= timing_s:
+            best_s = batches.attempt(lambda first, count: min(timed(draw(first, count), device) for _ in range(2)), 0, other)
+            if best_s is not None:
+                rates[other] = other / best_s
     best = max(rates, key=lambda size: rates[size])
     return best, rates[best]
 

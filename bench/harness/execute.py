@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 from bench.contract import Kit, LikelihoodStrategy, Progress, Strategy
 from bench.harness import environment
 from bench.harness.assets import Asset, Assets, priced
-from bench.harness.drawing import Draw, Drawn, best_batch, draw_all
+from bench.harness.batches import Batches
+from bench.harness.drawing import Draw, Drawn, best_batch, draw_all, draw_some
+from bench.harness.plan import fit_key
 from bench.harness.quality import Judge
 from bench.harness.samples import GRID_IMAGES, exhibit, save_grid
 from bench.harness.scene import Scene
+from bench.harness.shards import Shards
 from bench.harness.store import Store
 from bench.measures import Measure, SampleCost, measured, missing
 from bench.meters.calls import counted
@@ -25,7 +29,8 @@ from bench.meters.conditions import conditions_between, state_of
 from bench.meters.flops import trajectory_flops
 from bench.meters.latency import measure, median_interval
 from bench.meters.params import buffer_bytes, parameter_count
-from bench.values import Cell, Provenance, Record, Status, digest
+from bench.metrics.features import weights_hash
+from bench.values import Cell, Provenance, Record, Status
 
 COUNTING_BATCH = 2
 
@@ -53,7 +58,7 @@ class Bench:
     def run(self, cell: Cell, strategy: Strategy[Any], store: Store) -> Record:
         """The cell's OK record; exceptions are the caller's."""
         started, watch = datetime.now(UTC).isoformat(timespec="seconds"), Stopwatch()
-        kit = self._scene.kit(self._assets.kit_with(strategy.card.assets, cell.seed))
+        kit = self._kit(cell, strategy)
         inherited = {name: self._assets.get(name).cost for name in self._assets.closure(strategy.card.assets)}
         watch.lap("assets")
         fitted = self._fit(cell, strategy, kit)
@@ -61,7 +66,8 @@ class Bench:
         with torch.no_grad():
             draw = partial(self._draw, cell, strategy, fitted.module)
             before = state_of(self._device)
-            drawn = draw_all(draw, fitted.module, cell, self._device, self._place, self._progress)
+            shards = self._shards(cell, fitted.module, store)
+            drawn = draw_all(draw, fitted.module, cell, self._device, self._place, self._progress, shards)
             watch.lap("draw")
             cost = self._cost(cell, draw, fitted.module, drawn)
             conditions = conditions_between(before, state_of(self._device))
@@ -86,9 +92,22 @@ class Bench:
             samples_png=save_grid(shown, store.sample_path(cell.id)),
         )
 
+    def draw_shard(self, cell: Cell, strategy: Strategy[Any], store: Store, first: int, count: int) -> None:
+        """Draw some of a cell's samples and leave them on disk for whoever runs the cell."""
+        fitted = self._fit(cell, strategy, self._kit(cell, strategy))
+        shards = self._shards(cell, fitted.module, store)
+        draw = partial(self._draw, cell, strategy, fitted.module)
+        with torch.no_grad():
+            draw_some(draw, fitted.module, cell, self._device, self._progress, shards, first, count)
+
+    def _kit(self, cell: Cell, strategy: Strategy[Any]) -> Kit:
+        return self._scene.kit(self._assets.kit_with(strategy.card.assets, cell.seed))
+
+    def _shards(self, cell: Cell, model: nn.Module, store: Store) -> Shards:
+        return Shards(store.shard_folder(cell.id), lambda: weights_hash(model))
+
     def _fit(self, cell: Cell, strategy: Strategy[Any], kit: Kit) -> Asset:
-        fixed = {k: v for k, v in cell.params.items() if k not in strategy.card.sampling_fields}
-        key = digest([cell.strategy, fixed, cell.seed, cell.code_hash])
+        key = fit_key(cell, strategy.card)
         if self._fitted is None or self._fitted[0] != key:
             self._fitted = None  # let the old model go before the new one needs the memory
             self._fitted = key, priced(lambda k: strategy.fit(k), kit, self._place)
@@ -102,7 +121,7 @@ class Bench:
             flops = trajectory_flops(draw(0, COUNTING_BATCH))
         latency = measure(draw(0, 1), self._device, cell.budget.timing_s)
         low, high = median_interval(latency.samples_s)
-        batch, images_per_s = best_batch(draw, cell.budget, drawn.full_batch_s, self._device)
+        batch, images_per_s = best_batch(draw, drawn.batch, median(drawn.batch_s), cell.budget.timing_s, self._device)
         n, has_networks, timed_n = len(drawn.images), bool(drawn.calls.rows), len(latency.samples_s)
         more = evaluations_ratio(drawn.calls.per_image(n), calls.per_image(COUNTING_BATCH))
         no_network = missing("not applicable: no network is called")
@@ -129,13 +148,15 @@ class Bench:
         if not isinstance(strategy, LikelihoodStrategy):
             return missing(strategy.card.likelihood)
         images, labels = (part[: cell.budget.nll_images].to(self._device) for part in self._scene.likelihood_of)
-        parts = []
-        for first in range(0, len(images), cell.budget.batch_size):
-            part = slice(first, first + cell.budget.batch_size)
-            request = self._scene.request(torch.arange(first, first + len(images[part])), cell.seed, labels[part])
-            parts.append(strategy.bits_per_dim(model, images[part], request).double().cpu())
-            self._progress("likelihood", min(part.stop, len(images)), len(images))
-        bits = torch.cat(parts)
+
+        def bits_of(first: int, count: int) -> Tensor:
+            part = slice(first, first + count)
+            request = self._scene.request(torch.arange(first, first + count), cell.seed, labels[part])
+            bits = strategy.bits_per_dim(model, images[part], request).double().cpu()
+            self._progress("likelihood", first + count, len(images))
+            return bits
+
+        bits = torch.cat(list(Batches(cell.budget.batch_size, self._device).over(0, len(images), bits_of)))
         error = float(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else 0.0
         mean = float(bits.mean())
         return Measure(

@@ -98,6 +98,12 @@ def _cells(
             )
 
 
+def fit_key(cell: Cell, card: Card) -> str:
+    """The same for cells whose fitted model is one: they differ at most in what sampling alone reads."""
+    fixed = {name: value for name, value in cell.params.items() if name not in card.sampling_fields}
+    return digest([cell.strategy, fixed, str(cell.workload), str(cell.budget), cell.seed, cell.code_hash])
+
+
 def chosen(suite: Suite, registry: Registry, options: Options) -> dict[str, tuple[Params, ...]]:
     """Strategies with their sweeps: the suite's, plus plug-ins; narrowed by `only`, which may also name others."""
     table = {name: registry.get(name).card.sweep for name in registry} if suite.strategies is None else dict(suite.strategies)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.harness.jobs import Tick
 from bench.harness.plan import Skipped
 from bench.harness.suite import Suite
-from bench.harness.worker import Tick
 from bench.values import Cell, Status
 
 

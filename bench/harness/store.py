@@ -7,6 +7,7 @@
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class Store:
     def sample_path(self, cell_id: str) -> Path:
         return self.folder / "samples" / f"{cell_id}.png"
 
+    def shard_folder(self, cell_id: str) -> Path:
+        return self.folder / "shards" / cell_id
+
     def write(self, record: Record) -> None:
         write_atomic(self.record_path(record.cell.id), RECORD.dump_json(record, indent=1, exclude_none=True))
 
@@ -64,6 +68,13 @@ class Store:
             if record.status is Status.OK:
                 done.add(record.cell.id)
         return done
+
+    def stamp(self, cell_id: str) -> int | None:
+        """Changes whenever the cell's record is written; None where it has none."""
+        try:
+            return self.record_path(cell_id).stat().st_mtime_ns
+        except OSError:
+            return None
 
     def records(self) -> Iterator[Record]:
         """All records; an unreadable one is a `UserError` that names its file."""
@@ -122,19 +133,28 @@ def _version(raw: bytes) -> object:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside, flush to disk, rename: a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    """Write beside, flush to disk, rename: a reader sees the old file or the whole new one. No room, or no right, is a `UserError`."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        os.fsync(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _flush(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}; what is finished is kept, run again to go on") from error
+
+
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def dump(kind: type[T] | Any, value: T) -> bytes:

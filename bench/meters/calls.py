@@ -18,7 +18,7 @@ def networks(model: nn.Module) -> dict[str, nn.Module]:
 class Calls:
     """Rows evaluated per network, and the distinct noise levels that the first row of each call was at.
 
-    Levels are collected only where asked, as reading them waits for the device.
+    Levels are collected, and outputs checked to be finite, only where asked, as reading them waits for the device.
     """
 
     rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -36,15 +36,17 @@ class Calls:
 
 @contextmanager
 def counted(model: nn.Module, *, with_levels: bool = False) -> Iterator[Calls]:
-    """Count every call of the model's networks inside the block."""
+    """Count every call of the model's networks inside the block. Raises FloatingPointError, with levels, for a NaN or an infinity."""
     calls, handles = Calls(), []
 
     def hook_for(name: str):  # type: ignore[no-untyped-def]
-        def hook(_module: nn.Module, args: tuple[object, ...], _output: object) -> None:
+        def hook(_module: nn.Module, args: tuple[object, ...], output: object) -> None:
             rows = args[0]
             assert isinstance(rows, Tensor)
             calls.rows[name] += rows.shape[0]
             calls.calls[name] += 1
+            if with_levels and isinstance(output, Tensor) and not output.isfinite().all():
+                raise FloatingPointError(f"what the network '{name}' returned is not finite")
             level = args[1] if len(args) > 1 else None
             guides = rows.requires_grad  # called for its gradient, it guides a step and is none of its own
             if with_levels and not guides and isinstance(level, Tensor) and level.ndim == 1 and level.shape[0] == rows.shape[0]:

@@ -73,15 +73,20 @@ class ExtractorUnavailable(Exception):
     """The weights are not on this machine; the message is the reason that empty cells will show."""
 
 
-def signed(network: str, weights: nn.Module, resize: str) -> Signature:
-    """The signature of a network: hash and dtype are read from the weights themselves."""
-    state = weights.state_dict()
+def weights_hash(module: nn.Module) -> str:
+    """First 16 hex digits of the SHA-256 of a module's state: names and bytes."""
+    state = module.state_dict()
     content = hashlib.sha256()
     for key in sorted(state):
         content.update(key.encode())
         content.update(state[key].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()[:16]
+
+
+def signed(network: str, weights: nn.Module, resize: str) -> Signature:
+    """The signature of a network: hash and dtype are read from the weights themselves."""
     dtype = next(p.dtype for p in weights.parameters())
-    return Signature(network=network, weights=content.hexdigest()[:16], resize=resize, dtype=str(dtype).removeprefix("torch."))
+    return Signature(network=network, weights=weights_hash(weights), resize=resize, dtype=str(dtype).removeprefix("torch."))
 
 
 def own_classifier(dataset: str, classifier: Classifier) -> Extractor:

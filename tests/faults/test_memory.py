@@ -1,0 +1,50 @@
+"""Memory that runs out inside a cell: smaller batches, the same images; and networks that return no numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from tests.test_suite_and_registry import PLUGIN
+
+TOO_LARGE = """
+        if len(request) > 3:
+            raise MemoryError("no room")
+        return to_uint8("""
+GREEDY = """
+        import resource
+        import torch
+        held = torch.empty(2**20).fill_(0)
+        resource.setrlimit(resource.RLIMIT_AS, (2**31, resource.RLIM_INFINITY))
+        try:
+            room = [torch.zeros(2**27) for _ in range(len(request))]  # 512 MiB an image
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return to_uint8("""
+NOT_A_NUMBER = """
+        import torch
+        nothing = torch.full((len(request), *padded(request.shape)), float("nan"))
+        request.draws()
+        return to_uint8(model(nothing, torch.ones(len(request)), request.labels) + """
+
+
+def cell(bench: Run, tiny_suite: Path, folder: Path, plugin: str, name: str, code: int) -> dict:  # type: ignore[type-arg]
+    (folder / f"{name}.py").write_text(plugin)
+    bench("run", tiny_suite, "--plugin", f"{name}.py", "--only", f"user.{name}", "--device", "cpu", check=(code,))
+    records = [json.loads(path.read_bytes()) for path in folder.glob("results/**/records/*.json")]
+    return next(record for record in records if record["cell"]["strategy"] == f"user.{name}")
+
+
+@pytest.mark.parametrize("sample", [TOO_LARGE, GREEDY], ids=["refused", "limited"])
+def test_half_a_batch_has_the_same_images(bench: Run, tiny_suite: Path, tmp_path: Path, sample: str) -> None:
+    whole = cell(bench, tiny_suite, tmp_path, PLUGIN, "whole", 0)
+    halved = cell(bench, tiny_suite, tmp_path, PLUGIN.replace("\n        return to_uint8(", sample), "halved", 0)
+    assert whole["scores"] == halved["scores"]
+    assert int(halved["sample"]["images_per_s"]["method"].split()[1]) < 4 <= int(whole["sample"]["images_per_s"]["method"].split()[1])
+
+
+def test_not_a_number_is_a_fault(bench: Run, tiny_suite: Path, tmp_path: Path) -> None:
+    """It would be cast to a pixel and scored like any other."""
+    record = cell(bench, tiny_suite, tmp_path, PLUGIN.replace("\n        return to_uint8(", NOT_A_NUMBER), "nan", 1)
+    assert record["status"] == "failed" and "not finite" in record["reason"]

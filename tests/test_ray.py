@@ -1,0 +1,114 @@
+"""The cluster engine on a real cluster of three nodes, one of which dies: the same records as the local engine's."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from bench.harness.drive import Claim, Desk, Drive
+from bench.harness.engines.local import LocalEngine
+from bench.harness.engines.ray import RayEngine
+from bench.harness.jobs import CellJob, Setup
+from bench.harness.plan import Options, plan
+from bench.harness.run import Outcome, run
+from bench.harness.show import Display
+from bench.harness.suite import load
+from bench.registry import discover
+from bench.values import Status, UserError
+from tests.conftest import TINY_SUITE
+from tests.test_drive import no_bar
+from tests.test_suite_and_registry import PLUGIN
+
+pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+pytestmark = pytest.mark.timeout(600)
+CPU = torch.device("cpu")
+STEPS = "{ steps = 2 }, { steps = 3 }, { steps = 4 }, { steps = 5 }, { steps = 6 }, { steps = 8 }"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head and two nodes of one processor each, all on this machine."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray gives an actor of one processor; sums depend on it in the last digit
+    from ray.cluster_utils import Cluster
+
+    of_each = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    started = Cluster(initialize_head=True, head_node_args={**of_each, "include_dashboard": False})
+    for _ in range(2):
+        started.add_node(**of_each)
+    started.wait_for_nodes()
+    yield started
+    started.shutdown()
+
+
+def suite_file(folder: Path) -> Path:
+    path = folder / "tiny.toml"
+    path.write_text(TINY_SUITE.replace("{ steps = 2 }, { steps = 4 }", STEPS))
+    return path
+
+
+def ran(folder: Path, root: Path, **engine: Any) -> Outcome:
+    suite = load(str(suite_file(folder)))
+    display = Display(Console(quiet=True))
+    return run(suite, discover(), Options(), root=root, device=CPU, max_minutes=None, display=display, **engine)
+
+
+def said(root: Path) -> dict[str, Any]:
+    """What each record says apart from time, energy and memory."""
+    found = {}
+    for path in root.glob("tiny/*/records/*.json"):
+        record = json.loads(path.read_bytes())
+        found[path.stem] = record["status"], record["scores"], record["sample"]["nfe_per_image"], record["sample"]["flops_per_image"]
+    return found
+
+
+def test_a_cluster_that_loses_a_node_makes_the_same_records(cluster: Any, tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    victim = next(iter(cluster.worker_nodes))
+
+    def kill_once_under_way() -> None:
+        end = time.monotonic() + 300
+        while not said(there) and time.monotonic() < end:
+            time.sleep(0.1)
+        cluster.remove_node(victim, allow_graceful=False)
+
+    killer = threading.Thread(target=kill_once_under_way)
+    killer.start()
+    outcome = ran(tmp_path, there, engine=lambda setup: RayEngine(setup, cluster.address))
+    killer.join()
+    assert (outcome.ok, outcome.failed, outcome.not_started) == (7, 0, 0)
+    local = ran(tmp_path, here)
+    assert local.ok == 7
+    assert said(there) == said(here)
+
+
+@pytest.mark.parametrize("fault", ["import os; os.kill(os.getpid(), 9)", "import time; time.sleep(600)"], ids=["dies", "hangs"])
+def test_a_worker_that_dies_or_hangs_is_no_lost_node(cluster: Any, tmp_path: Path, fault: str) -> None:
+    """As with the local engine: killed, or timed out, and not tried again elsewhere."""
+    (tmp_path / "bad.py").write_text(PLUGIN.replace("return kit.denoiser()", fault))
+    options = Options(plugins=(tmp_path / "bad.py",), only=("user.bad",))
+    [cell] = plan(load(str(suite_file(tmp_path))), discover(options.plugins), options).cells
+    setup = Setup(device="cpu", options=options, assets=tmp_path / "assets", store=tmp_path / "store")
+    desk = Desk(claim=lambda _: Claim.MINE, limit=lambda _: 20.0, bar=no_bar)
+    ends = {}
+    for name, make in {"local": lambda: LocalEngine([setup]), "ray": lambda: RayEngine(setup, cluster.address)}.items():
+        engine = make()
+        try:
+            [ended] = Drive(engine, desk).over([[CellJob(cell)]])
+        finally:
+            engine.close()
+        assert ended.outcome is not None
+        ends[name] = ended.outcome.status
+    assert ends["local"] == ends["ray"] == (Status.KILLED if "kill" in fault else Status.TIMEOUT)
+
+
+def test_no_cluster_is_one_line() -> None:
+    setup = Setup(device="cpu", options=Options(), assets=Path("a"), store=Path("s"))
+    with pytest.raises(UserError, match="no Ray cluster at"):
+        RayEngine(setup, "127.0.0.1:1")
