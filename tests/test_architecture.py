@@ -94,16 +94,42 @@ def test_no_pickle_and_no_global_randomness(path: Path) -> None:
 )
 def test_light_commands_import_no_torch(words: list[str], tmp_path: Path) -> None:
     words = [str(tmp_path) if word == "OUT" else word for word in words]
+    heavy = {"torch", "diffusers", "torchvision", "sklearn", "codecarbon"}
+    if words == ["--help"]:  # the one that must come at once
+        heavy |= {"numpy", "scipy", "pandas", "pydantic", "matplotlib", "jinja2"}
     code = (
         "import sys, bench.cli\n"
         f"sys.argv = ['bench', *{words!r}]\n"
         "try:\n    bench.cli.main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'diffusers', 'torchvision', 'sklearn', 'codecarbon'} & set(sys.modules)\n"
+        f"heavy = {heavy!r} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").is_file() == ("report" in words)
+
+
+def test_the_runner_waits_for_no_metric() -> None:
+    """What measures is imported by the worker alone: torch-fidelity with torchvision takes as long as torch itself."""
+    paths = {module_name(path): path for path in SOURCES}
+    found, waiting = set[str](), ["bench.harness.run", "bench.harness.engines.local"]
+    while waiting:
+        module = waiting.pop()
+        if module in paths and module not in found:
+            found.add(module)
+            waiting += at_the_top(paths[module])
+    assert "bench.harness.plan" in found and not {"bench.harness.worker", "bench.metrics.fidelity"} & found
+
+
+def at_the_top(path: Path) -> list[str]:
+    """Dotted names that a file imports when it is imported itself."""
+    names = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def test_project_speaks_of_itself_alone() -> None:

@@ -88,24 +88,28 @@ def test_a_cluster_that_loses_a_node_makes_the_same_records(cluster: Any, tmp_pa
     assert said(there) == said(here)
 
 
-@pytest.mark.parametrize("fault", ["import os; os.kill(os.getpid(), 9)", "import time; time.sleep(600)"], ids=["dies", "hangs"])
-def test_a_worker_that_dies_or_hangs_is_no_lost_node(cluster: Any, tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fault", "limit_s", "status"),
+    [("dies", "import os; os.kill(os.getpid(), 9)", 300.0, Status.KILLED), ("hangs", "import time; time.sleep(600)", 20.0, Status.TIMEOUT)],
+    ids=["dies", "hangs"],
+)
+def test_a_worker_that_dies_or_hangs_is_no_lost_node(
+    cluster: Any, tmp_path: Path, name: str, fault: str, limit_s: float, status: Status
+) -> None:
     """As with the local engine: killed, or timed out, and not tried again elsewhere."""
-    (tmp_path / "bad.py").write_text(PLUGIN.replace("return kit.denoiser()", fault))
-    options = Options(plugins=(tmp_path / "bad.py",), only=("user.bad",))
+    plugin = tmp_path / f"{name}.py"
+    plugin.write_text(PLUGIN.replace("return kit.denoiser()", fault))
+    options = Options(plugins=(plugin,), only=(f"user.{name}",))
     [cell] = plan(load(str(suite_file(tmp_path))), discover(options.plugins), options).cells
     setup = Setup(device="cpu", options=options, assets=tmp_path / "assets", store=tmp_path / "store")
-    desk = Desk(claim=lambda _: Claim.MINE, limit=lambda _: 20.0, bar=no_bar)
-    ends = {}
-    for name, make in {"local": lambda: LocalEngine([setup]), "ray": lambda: RayEngine(setup, cluster.address)}.items():
+    desk = Desk(claim=lambda _: Claim.MINE, limit=lambda _: limit_s, bar=no_bar)
+    for make in (lambda: LocalEngine([setup]), lambda: RayEngine(setup, cluster.address)):
         engine = make()
         try:
             [ended] = Drive(engine, desk).over([[CellJob(cell)]])
         finally:
             engine.close()
-        assert ended.outcome is not None
-        ends[name] = ended.outcome.status
-    assert ends["local"] == ends["ray"] == (Status.KILLED if "kill" in fault else Status.TIMEOUT)
+        assert ended.outcome is not None and ended.outcome.status is status
 
 
 def test_no_cluster_is_one_line() -> None:

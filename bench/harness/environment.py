@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from bench.values import UserError
+from bench.values import Provenance, UserError
 
 PACKAGES = ("torch", "torchvision", "diffusers", "torch-fidelity", "codecarbon", "fvcore", "numpy")
 
@@ -73,3 +73,10 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def provenance(device: torch.device, started: str, wall_s: float) -> Provenance:
+    """Of what was begun at `started` and took `wall_s` seconds on this device."""
+    return Provenance(
+        device=device_name(device), host=host(), system=system(), versions=versions(), git=git_revision(), started=started, wall_s=wall_s
+    )

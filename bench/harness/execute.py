@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Kit, LikelihoodStrategy, Progress, Strategy
-from bench.harness import environment
 from bench.harness.assets import Asset, Assets, priced
 from bench.harness.batches import Batches
 from bench.harness.drawing import Draw, Drawn, best_batch, draw_all, draw_some
+from bench.harness.environment import provenance
 from bench.harness.plan import fit_key
 from bench.harness.quality import Judge
 from bench.harness.samples import GRID_IMAGES, exhibit, save_grid
@@ -30,7 +30,7 @@ from bench.meters.flops import trajectory_flops
 from bench.meters.latency import measure, median_interval
 from bench.meters.params import buffer_bytes, parameter_count
 from bench.metrics.features import weights_hash
-from bench.values import Cell, Provenance, Record, Status
+from bench.values import Cell, Record, Status
 
 COUNTING_BATCH = 2
 
@@ -167,15 +167,3 @@ class Bench:
 def evaluations_ratio(of_all: dict[str, float], of_few: dict[str, float]) -> float:
     """How many more evaluations all images took than the few whose operations were counted: other than 1 where steps adapt to the image."""
     return sum(of_all.values()) / sum(of_few.values()) if sum(of_few.values()) else 1.0
-
-
-def provenance(device: torch.device, started: str, wall_s: float) -> Provenance:
-    return Provenance(
-        device=environment.device_name(device),
-        host=environment.host(),
-        system=environment.system(),
-        versions=environment.versions(),
-        git=environment.git_revision(),
-        started=started,
-        wall_s=wall_s,
-    )

@@ -1,5 +1,6 @@
 """The work of one run: claims jobs, has an engine do them, sees that each cell leaves a record."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,16 @@ from bench.data.datasets import load
 from bench.harness.assets import ASSET, RECIPES, asset_id
 from bench.harness.drive import Claim, Desk, Drive, Ended
 from bench.harness.engine import Engine
-from bench.harness.execute import provenance
+from bench.harness.environment import provenance
 from bench.harness.jobs import AssetJob, CellJob, Job, Setup, ShardJob
 from bench.harness.leases import Leases
 from bench.harness.plan import asset_names, fit_key
 from bench.harness.show import Display
 from bench.harness.store import PUBLISHED, Store, read_outcome, readable
-from bench.harness.worker import failed
 from bench.registry import Registry
 from bench.values import Cell, Record, Status
 
-SHARD = 5000  # samples that one slot draws of a cell that several share
+LEAST = 500  # samples that a slot draws at least of a cell that several share
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Runner:
                 for ended in drive.over([job] for job in wave):
                     self._part_ended(ended)
             if engine.slots > 1:
-                for ended in drive.over([job] for job in shard_jobs(self._todo, self._trained_nothing())):
+                for ended in drive.over([job] for job in shard_jobs(self._todo, self._trained_nothing(), engine.slots)):
                     self._part_ended(ended)
             for ended in drive.over(self._sweeps()):
                 self._cell_ended(ended)
@@ -123,7 +123,7 @@ class Runner:
         if outcome.status in (Status.KILLED, Status.TIMEOUT):
             made = provenance(torch.device(self._setup.device), ended.started, ended.wall_s)
             card = self._registry.get(cell.strategy).card
-            self._store.write(failed(cell, card, outcome.status, outcome.reason or "no reason given", made))
+            self._store.write_failed(cell, card, outcome.status, outcome.reason or "no reason given", made)
         self._leases.release(self._lease(ended.job))
         self.ok += outcome.status is Status.OK
         self.failed += outcome.status is not Status.OK
@@ -134,11 +134,17 @@ def trained_nothing(record: Record) -> bool:
     return record.train is not None and record.train.images_seen.value == 0
 
 
-def shard_jobs(todo: Iterable[Cell], trained_nothing: set[str]) -> Iterator[ShardJob]:
-    """The samples, but for the last stretch, of the large cells whose model comes at no cost."""
+def shard_jobs(todo: Iterable[Cell], trained_nothing: set[str], slots: int) -> Iterator[ShardJob]:
+    """Even shares of the cells whose model comes at no cost; the last one is drawn, and metered, by who runs the cell.
+
+    Shares are of whole batches, so that each image is drawn in the batch that it would have on one slot.
+    """
     for cell in todo:
         if cell.strategy in trained_nothing:
-            yield from (ShardJob(cell, first, SHARD) for first in range(0, cell.budget.n_samples - SHARD, SHARD))
+            total = cell.budget.n_samples
+            batch = cell.budget.batch_size
+            share = batch * math.ceil(max(LEAST, total / slots) / batch)
+            yield from (ShardJob(cell, first, share) for first in range(0, total - share, share))
 
 
 def asset_waves(todo: Sequence[Cell]) -> list[list[AssetJob]]:

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.values import SCHEMA_VERSION, Cell, Record, Status, UserError
+from bench.cards import Card
+from bench.values import SCHEMA_VERSION, Cell, Provenance, Record, Status, UserError
 
 LOCAL = Path("results/local")
 PUBLISHED = Path("results")
@@ -55,6 +56,10 @@ class Store:
 
     def write(self, record: Record) -> None:
         write_atomic(self.record_path(record.cell.id), RECORD.dump_json(record, indent=1, exclude_none=True))
+
+    def write_failed(self, cell: Cell, card: Card, status: Status, reason: str, made: Provenance) -> None:
+        """A record without numbers: every cell has one, with its reason."""
+        self.write(Record(cell=cell, card=card, status=status, reason=reason, inherited={}, scores={}, provenance=made))
 
     def finished(self) -> set[str]:
         """Ids of the cells with a readable OK record; a truncated record is set aside, so that its cell runs again."""

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from bench.cards import Card
 from bench.contract import Kit
 from bench.data.datasets import load
 from bench.harness.assets import Assets
 from bench.harness.batches import out_of_memory
-from bench.harness.execute import Bench, provenance
+from bench.harness.environment import provenance
+from bench.harness.execute import Bench
 from bench.harness.jobs import AssetJob, CellJob, Done, Job, Refused, Setup, ShardJob, Tick
 from bench.harness.quality import Judge
 from bench.harness.scenes import scene_of
@@ -29,7 +29,7 @@ from bench.harness.store import Store
 from bench.meters.carbon import place
 from bench.meters.energy import idle_power
 from bench.registry import discover
-from bench.values import Cell, Provenance, Record, Status, UserError
+from bench.values import Cell, Status, UserError
 
 LAST_LINES = 3
 TICK_S = 0.1  # between two progress messages
@@ -70,7 +70,7 @@ class Workshop:
                 if isinstance(job, CellJob):
                     card = self._registry.get(job.cell.strategy).card
                     made = provenance(self._device, started, time.perf_counter() - begin)
-                    self._store.write(failed(job.cell, card, status, reason, made))
+                    self._store.write_failed(job.cell, card, status, reason, made)
                 return Done(status, reason)
         except UserError as error:
             return Refused(str(error))
@@ -112,11 +112,6 @@ class Workshop:
         scene = scene_of(cell.workload.task, data, self._device, cell.budget.n_samples)
         judge = Judge(scene, assets, self._setup.assets, options.inception_weights, options.data.download)
         return assets, Bench(scene, assets, judge, where, self._report)
-
-
-def failed(cell: Cell, card: Card, status: Status, reason: str, made: Provenance) -> Record:
-    """A record without numbers: every cell has one, with its reason."""
-    return Record(cell=cell, card=card, status=status, reason=reason, train=None, inherited={}, sample=None, scores={}, provenance=made)
 
 
 def classify(error: Exception) -> tuple[Status, str]:

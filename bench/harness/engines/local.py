@@ -12,7 +12,6 @@ import torch
 from bench.harness.engine import News
 from bench.harness.environment import device_name
 from bench.harness.jobs import Done, Job, Message, Setup, Tick
-from bench.harness.worker import serve
 from bench.values import Status
 
 GRACE_S = 2.0
@@ -131,7 +130,7 @@ class Worker:
             self.close()
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=serve, args=(theirs, self._setup), daemon=True)
+            self._process = context.Process(target=serve_alone, args=(theirs, self._setup), daemon=True)
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C waits until the child has all it reads at start
             try:
                 self._process.start()
@@ -139,3 +138,10 @@ class Worker:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         return self._pipe
+
+
+def serve_alone(pipe: Connection, setup: Setup) -> None:
+    """The process's main function."""
+    from bench.harness.worker import serve  # inside: imports what measures, seconds that the runner need not wait for
+
+    serve(pipe, setup)

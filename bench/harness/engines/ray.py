@@ -4,6 +4,7 @@ Needs the extra `cluster`. An actor whose node is gone has lost its job, which m
 killed it.
 """
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bench.harness.jobs import Done, Job, Lost, Message, Refused, Setup, Tick
 from bench.values import Status, UserError
 
 START_S = 300.0  # for an actor to find a place and to import torch
+REACH_S = 10.0  # within which a cluster's head answers; Ray itself would try for minutes
 NODE_S = 30.0  # within which Ray notices that a node is gone
 GLANCE_S = 0.2  # between two looks at the progress
 
@@ -46,6 +48,7 @@ class RayEngine:
 
     def __init__(self, setup: Setup, address: str | None = None) -> None:
         self._ray = _imported()
+        _reach(address)
         try:
             self._ray.init(address=address, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -179,6 +182,17 @@ def _imported() -> Any:
     except ImportError as error:
         raise UserError("the engine ray needs the extra `cluster`: pip install 'efficient-diffusion-bench[cluster]'") from error
     return ray
+
+
+def _reach(address: str | None) -> None:
+    """Raises UserError where nobody listens at `HOST:PORT`; what names no port is Ray's to understand."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster at {address}: {error}") from error
 
 
 def _absolute(path: Path) -> Path:
