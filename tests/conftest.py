@@ -3,11 +3,16 @@
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from bench.cli import main
+from bench.registry import REGISTRY, USER
 from bench.values import Record
 from tests.records import failed_record, made_record
 
@@ -47,14 +52,32 @@ def tiny_suite(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Run:
-    """The command line in a process of its own, in an empty folder."""
+    """The command line in an empty folder: in this process, so that nothing is imported again; its workers are processes of their own."""
 
     def run(*words: object, check: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([sys.executable, "-m", "bench", *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
-        assert done.returncode in check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        out, err = StringIO(), StringIO()
+        argv = ["bench", *map(str, words)]
+        with (
+            chdir(tmp_path),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            patch.object(sys, "argv", argv),
+            pytest.raises(SystemExit) as stop,
+        ):
+            main()
+        forget_plugins()
+        code = stop.value.code or 0
+        assert code in check, f"exit {code}\n{out.getvalue()}\n{err.getvalue()}"
+        return subprocess.CompletedProcess(argv, int(code), out.getvalue(), err.getvalue())
 
     return run
+
+
+def forget_plugins() -> None:
+    """As a process does that ends."""
+    for name in [name for name in sys.modules if name.startswith(f"{USER}.")]:
+        del sys.modules[name]
+        REGISTRY.classes.pop(name, None)
 
 
 @pytest.fixture(scope="session")

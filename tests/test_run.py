@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
 from tests.conftest import Run
 from tests.test_suite_and_registry import PLUGIN
 
@@ -192,10 +191,7 @@ def test_two_runners_on_one_store_do_no_work_twice(tiny_suite: Path, tmp_path: P
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_gets_one_line_and_exit_code_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
-    """In this process, as none of them comes as far as running anything."""
+def test_bad_input_gets_one_line_and_exit_code_2(bench: Run, tmp_path: Path, words: list[str], message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.py").write_text("import nothing_of_this_name")
     (tmp_path / "pictures").mkdir()
@@ -203,13 +199,9 @@ def test_bad_input_gets_one_line_and_exit_code_2(
         (tmp_path / "pictures" / f"{k}.png").write_bytes(b"no image")
     text = f'title = "x"\ndataset = "folder:{tmp_path}/pictures"\n[budget]\ntrain_images = 9\n'
     (tmp_path / "images.toml").write_text(text)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["bench", *words])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    said = capsys.readouterr().err
+    said = bench(*words, check=(2,)).stderr
     lines = said.strip().splitlines()
-    assert stopped.value.code == 2 and len(lines) == 1 and lines[0].startswith("bench: ") and message in lines[0], said
+    assert len(lines) == 1 and lines[0].startswith("bench: ") and message in lines[0], said
 
 
 def test_damaged_files_are_named_and_nothing_is_lost(bench: Run, tiny_suite: Path, tmp_path: Path) -> None:

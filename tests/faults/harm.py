@@ -18,12 +18,12 @@ def kill_parent(_rng: random.Random, run: int, _results: Path) -> None:
 
 
 def kill_worker(_rng: random.Random, run: int, _results: Path) -> None:
-    for child in children(run):
-        end(child, signal.SIGKILL)
+    for worker in workers(run):
+        end(worker, signal.SIGKILL)
 
 
 def kill_both(_rng: random.Random, run: int, _results: Path) -> None:
-    for process in (*children(run), run):
+    for process in (*workers(run), *children(run), run):
         end(process, signal.SIGKILL)
 
 
@@ -45,6 +45,11 @@ def truncate(rng: random.Random, run: int, results: Path) -> None:
 
 
 HARMS: tuple[Harm, ...] = (kill_parent, kill_worker, kill_both, terminate, interrupt, truncate)
+
+
+def workers(run: int) -> list[int]:
+    """They are forked from a child that has made their imports."""
+    return [worker for child in children(run) for worker in children(child)]
 
 
 def children(process: int) -> list[int]:

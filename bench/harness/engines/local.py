@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 import torch
@@ -128,7 +129,7 @@ class Worker:
     def _ready(self) -> Connection:
         if self._process is None or self._pipe is None or not self._process.is_alive():
             self.close()
-            context = multiprocessing.get_context("spawn")
+            context = context_for(self._setup.device)
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(target=serve_alone, args=(theirs, self._setup), daemon=True)
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C waits until the child has all it reads at start
@@ -138,6 +139,15 @@ class Worker:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         return self._pipe
+
+
+def context_for(device: str) -> BaseContext:
+    """How workers start: forked from a process that has made their imports once; for CUDA, which survives no fork, from nothing."""
+    if device.startswith("cuda"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.harness.worker"])
+    return context
 
 
 def serve_alone(pipe: Connection, setup: Setup) -> None:
