@@ -73,6 +73,18 @@ def bench(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.fixture
+def bench_alone(tmp_path: Path) -> Run:
+    """The same in a process of its own, for what one process would remember: the code of a file that is edited between two commands."""
+
+    def run(*words: object, check: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([sys.executable, "-m", "bench", *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        assert done.returncode in check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
 def forget_plugins() -> None:
     """As a process does that ends."""
     for name in [name for name in sys.modules if name.startswith(f"{USER}.")]:

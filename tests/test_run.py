@@ -93,15 +93,15 @@ def test_one_bad_cell_does_not_stop_the_rest(bench: Run, tiny_suite: Path, tmp_p
     assert by_name["control.resample"]["status"] == "ok"
 
 
-def test_plugin_is_compared_and_its_edit_reruns_it_alone(bench: Run, tiny_suite: Path, tmp_path: Path) -> None:
+def test_plugin_is_compared_and_its_edit_reruns_it_alone(bench_alone: Run, tiny_suite: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)
     words = ("run", tiny_suite, "--plugin", plugin, "--device", "cpu", "--json")
-    assert json.loads(bench(*words).stdout)["ok"] == 4
+    assert json.loads(bench_alone(*words).stdout)["ok"] == 4
     plugin.write_text(PLUGIN + "\n# a comment changes nothing\n")
-    assert json.loads(bench(*words).stdout)["ok"] == 0
+    assert json.loads(bench_alone(*words).stdout)["ok"] == 0
     plugin.write_text(PLUGIN + "\nX = 1\n")
-    said = json.loads(bench(*words).stdout)
+    said = json.loads(bench_alone(*words).stdout)
     assert {k: said[k] for k in ("planned", "reused", "ok", "failed", "not_started")} == {
         "planned": 4, "reused": 3, "ok": 1, "failed": 0, "not_started": 0,
     }  # fmt: skip

@@ -1,16 +1,14 @@
 """The embedded engine: one worker process a device of this machine, replaced after any fault, timeout or death."""
 
-import multiprocessing
-import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 import torch
 
 from bench.harness.engine import News
+from bench.harness.engines.starting import started
 from bench.harness.environment import device_name
 from bench.harness.jobs import Done, Job, Message, Setup, Tick
 from bench.values import Status
@@ -129,29 +127,5 @@ class Worker:
     def _ready(self) -> Connection:
         if self._process is None or self._pipe is None or not self._process.is_alive():
             self.close()
-            context = context_for(self._setup.device)
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=serve_alone, args=(theirs, self._setup), daemon=True)
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C waits until the child has all it reads at start
-            try:
-                self._process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
+            self._process, self._pipe = started(self._setup)
         return self._pipe
-
-
-def context_for(device: str) -> BaseContext:
-    """How workers start: forked from a process that has made their imports once; for CUDA, which survives no fork, from nothing."""
-    if device.startswith("cuda"):
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.harness.worker"])
-    return context
-
-
-def serve_alone(pipe: Connection, setup: Setup) -> None:
-    """The process's main function."""
-    from bench.harness.worker import serve  # inside: imports what measures, seconds that the runner need not wait for
-
-    serve(pipe, setup)
