@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench.cli import main
+from bench.harness import codehash
 from bench.registry import REGISTRY, USER
 from bench.values import Record
 from tests.records import failed_record, made_record
@@ -73,23 +74,13 @@ def bench(tmp_path: Path) -> Run:
     return run
 
 
-@pytest.fixture
-def bench_alone(tmp_path: Path) -> Run:
-    """The same in a process of its own, for what one process would remember: the code of a file that is edited between two commands."""
-
-    def run(*words: object, check: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([sys.executable, "-m", "bench", *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
-        assert done.returncode in check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    return run
-
-
 def forget_plugins() -> None:
     """As a process does that ends."""
     for name in [name for name in sys.modules if name.startswith(f"{USER}.")]:
         del sys.modules[name]
         REGISTRY.classes.pop(name, None)
+    for of_files in (codehash.project_imports, codehash._tree, codehash._stripped):
+        of_files.cache_clear()
 
 
 @pytest.fixture(scope="session")

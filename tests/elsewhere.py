@@ -73,7 +73,7 @@ def machine(folder: Path) -> Machine:
 def run(python: Path | str, *words: object) -> subprocess.CompletedProcess[str]:
     """A command that finds this interpreter in PYTHON and knows of no other path."""
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHON": str(python)}
-    return subprocess.run([str(word) for word in words], env=env, cwd="/", capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run([str(word) for word in words], env=env, cwd="/", capture_output=True, text=True, timeout=600, check=False)
 
 
 def wheel_files(name: str, tag: str = "py3-none-any", needs: tuple[str, ...] = ()) -> dict[str, str]:

@@ -26,7 +26,7 @@ from tests.test_drive import no_bar
 from tests.test_suite_and_registry import PLUGIN
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 CPU = torch.device("cpu")
 STEPS = "{ steps = 2 }, { steps = 3 }, { steps = 4 }, { steps = 5 }, { steps = 6 }, { steps = 8 }"
 
