@@ -149,7 +149,7 @@ def test_interrupt_leaves_a_resumable_store(bench: Run, tiny_suite: Path, tmp_pa
     time.sleep(1)
     process.send_signal(sent)
     try:
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=90)
     except subprocess.TimeoutExpired:  # the signal fell into a finaliser, where Python drops exceptions: press again
         process.send_signal(sent)
         _, errors = process.communicate(timeout=60)

@@ -19,9 +19,14 @@ def started(setup: Setup) -> tuple[BaseProcess, Connection]:
     context = context_for(setup.device)
     ours, theirs = context.Pipe()
     process = context.Process(target=serve_alone, args=(theirs, setup), daemon=True)  # type: ignore[attr-defined]
-    with stops_held_back():
-        process.start()
-    theirs.close()
+    try:
+        with stops_held_back():
+            process.start()
+    except BaseException:
+        ours.close()  # by which a worker that was started ends
+        raise
+    finally:
+        theirs.close()
     return process, ours
 
 
