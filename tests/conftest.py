@@ -1,5 +1,6 @@
-"""Shared fixtures. One thread: the networks of the tests are too small for two."""
+"""Shared fixtures. One thread, here and in the workers: the networks of the tests are too small for two."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from bench.cli import main
 from bench.harness import codehash
 from bench.registry import REGISTRY, USER
 from bench.values import Record
+from tests.processes import warm
 from tests.records import failed_record, made_record
 
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes to come
 torch.set_num_threads(1)
 
 TINY_SUITE = """
@@ -54,6 +57,7 @@ def tiny_suite(tmp_path: Path) -> Path:
 @pytest.fixture
 def bench(tmp_path: Path) -> Run:
     """The command line in an empty folder: in this process, so that nothing is imported again; its workers are processes of their own."""
+    warm()
 
     def run(*words: object, check: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
         out, err = StringIO(), StringIO()

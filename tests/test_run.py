@@ -3,14 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Run
+from tests.faults.harm import end
+from tests.processes import Running
 from tests.test_suite_and_registry import PLUGIN
 
 FAULTY = PLUGIN.replace("return kit.denoiser()", "{fault}")
@@ -113,14 +113,13 @@ def test_no_time_left_starts_nothing(bench: Run, tiny_suite: Path) -> None:
     assert done["not_started"] == 3 and done["ok"] == 0
 
 
-@pytest.mark.parametrize("delay", [2.0, 6.0, 9.0])
-def test_sigkill_loses_no_finished_cell(bench: Run, tiny_suite: Path, tmp_path: Path, delay: float) -> None:
-    command = [sys.executable, "-m", "bench", "run", str(tiny_suite), "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    time.sleep(delay)
-    process.kill()
-    process.wait()
-    wait_for_silence(process.pid)
+@pytest.mark.parametrize("at", ["Tiny: 3 cells", "asset denoiser: ok", "control.gaussian seed 0: ok", "[steps=2] seed 0: ok"])
+def test_sigkill_loses_no_finished_cell(bench: Run, tiny_suite: Path, tmp_path: Path, at: str) -> None:
+    run = Running(tmp_path, "run", tiny_suite, "--device", "cpu")
+    run.says(at)
+    os.kill(run.pid, signal.SIGKILL)
+    run.ends()
+    wait_for_silence(run.pid)
     before = {k: v for k, v in records(tmp_path).items() if v["status"] == "ok"}
     done = json.loads(bench("run", tiny_suite, "--device", "cpu", "--json").stdout)
     assert done["reused"] == len(before) and done["reused"] + done["ok"] == 3
@@ -140,21 +139,18 @@ def wait_for_silence(group: int) -> None:
     pytest.fail("the worker outlived its parent")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupt_leaves_a_resumable_store(bench: Run, tiny_suite: Path, tmp_path: Path, sent: signal.Signals, code: int) -> None:
-    command = [sys.executable, "-m", "bench", "run", str(tiny_suite), "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("Tiny: 3 cells")  # from here on the run is under way
-    time.sleep(1)
-    process.send_signal(sent)
-    try:
-        _, errors = process.communicate(timeout=90)
-    except subprocess.TimeoutExpired:  # the signal fell into a finaliser, where Python drops exceptions: press again
-        process.send_signal(sent)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "finished cells are kept" in errors and "Traceback" not in errors
+@pytest.mark.parametrize(("sent", "code", "times"), [(signal.SIGINT, 130, 1), (signal.SIGINT, 130, 5), (signal.SIGTERM, 143, 1)])
+def test_interrupt_leaves_a_resumable_store(
+    bench: Run, tiny_suite: Path, tmp_path: Path, sent: signal.Signals, code: int, times: int
+) -> None:
+    """However often it comes: those after the first fall into the cleaning up."""
+    run = Running(tmp_path, "run", tiny_suite, "--device", "cpu")
+    run.says("Tiny: 3 cells")  # from here on it is under way
+    for _ in range(times):
+        end(run.pid, sent)
+        time.sleep(0.1)
+    assert run.ends() == code
+    assert "finished cells are kept" in run.err and "Traceback" not in run.err
     assert list(tmp_path.glob("results/local/leases/*.lease")) == []
     done = json.loads(bench("run", tiny_suite, "--device", "cpu", "--json").stdout)
     assert done["reused"] + done["ok"] == 3
@@ -162,13 +158,15 @@ def test_interrupt_leaves_a_resumable_store(bench: Run, tiny_suite: Path, tmp_pa
 
 def test_two_runners_on_one_store_do_no_work_twice(tiny_suite: Path, tmp_path: Path) -> None:
     """Each trains or measures what the other does not, and both end with everything done."""
-    command = [sys.executable, "-m", "bench", "run", str(tiny_suite), "--device", "cpu", "--json"]
-    both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=600) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    counts = [json.loads(out) for out, _ in said]
+    folders = [tmp_path / name for name in ("one", "other")]
+    words = ("run", tiny_suite, "--device", "cpu", "--json", "--results", tmp_path / "results")
+    for folder in folders:
+        folder.mkdir()
+    both = [Running(folder, *words) for folder in folders]
+    assert [run.ends() for run in both] == [0, 0], [run.err for run in both]
+    counts = [json.loads(run.out) for run in both]
     assert sum(c["ok"] for c in counts) == 3 and all(c["ok"] + c["reused"] == 3 for c in counts)
-    trained = [line for _, errors in said for line in errors.splitlines() if "asset denoiser: ok" in line]
+    trained = [line for run in both for line in run.err.splitlines() if "asset denoiser: ok" in line]
     assert len(trained) == 1
 
 

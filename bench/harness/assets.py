@@ -81,6 +81,12 @@ class Assets:
             self._loaded[name] = self._from_disk(name) or _train(name, self.folder(name), self._kit_for(name), self._place)
         return self._loaded[name]
 
+    def told(self) -> str | None:
+        """What was mended since this was last asked."""
+        said = "; ".join(self.mended.values())
+        self.mended.clear()
+        return said or None
+
     def folder(self, name: str) -> Path:
         return self._folder / asset_id(name, self._data, self._kit.budget)
 

@@ -153,7 +153,7 @@ def device_speed(record: Record, known: Sequence[Record]) -> float:
 @cache
 def base_flops(workload: Workload, budget: Budget) -> float:
     """FLOPs of one image through the shared network of this workload and budget."""
-    call = partial(_shared_network(workload, budget), *_inputs(workload, 1))
+    call = partial(_shared_network(workload, budget).forward, *_inputs(workload, 1))
     return trajectory_flops(call).per_image
 
 

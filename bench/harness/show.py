@@ -58,9 +58,7 @@ class Display:
 
     def cell_done(self, cell: Cell, status: Status, reason: str | None, wall_s: float) -> None:
         self._bars.advance(self._all)
-        good = status is Status.OK
-        text = f"  {cell.label}: {status}, {wall_s:.1f} s" + ("" if good else f": {reason}")
-        self.line(text)
+        self.line(f"  {cell.label}: {status}, {wall_s:.1f} s" + (f": {reason}" if reason else ""))
 
     def skipped(self, left_out: Iterable[Skipped]) -> None:
         for skipped in left_out:

@@ -81,13 +81,12 @@ class Workshop:
         match job:
             case AssetJob(name, _):
                 assets.get(name)
-                return assets.mended.get(name)
             case CellJob(cell):
                 self._store.write(bench.run(cell, self._registry.build(cell.strategy, cell.params), self._store))
                 shutil.rmtree(self._store.shard_folder(cell.id), ignore_errors=True)  # they have served
             case ShardJob(cell, first, count):
                 bench.draw_shard(cell, self._registry.build(cell.strategy, cell.params), self._store, first, count)
-        return None
+        return assets.told()
 
     def _bench_for(self, cell: Cell) -> tuple[Assets, Bench]:
         key = f"{cell.workload}{cell.budget}"

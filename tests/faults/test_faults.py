@@ -7,7 +7,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,11 +14,12 @@ import pytest
 
 from tests.conftest import TINY_SUITE, Run
 from tests.faults.harm import HARMS, Harm, truncate
+from tests.processes import Running, warm
 
 COUNT = int(os.environ.get("BENCH_FAULTS", "20"))
 CHAIN = 5  # faults that one store suffers
 SUITE = TINY_SUITE.replace("{ steps = 4 }", "{ steps = 4 }, { steps = 3 }, { steps = 5 }, { steps = 6 }")
-SLOW = 5.0  # seconds in which an undisturbed run is sure to be under way
+COMMAND = ("run", "tiny.toml", "--device", "cpu")
 
 
 def finished(results: Path) -> dict[str, bytes]:
@@ -50,13 +50,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dic
     """The scores of a run that nothing happened to, and how long it took."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "tiny.toml").write_text(SUITE)
+    warm()
     begin = time.monotonic()
-    subprocess.run(command(folder), cwd=folder, check=True, capture_output=True, timeout=600)
-    return scores(folder / "results"), time.monotonic() - begin
-
-
-def command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "bench", "run", str(folder / "tiny.toml"), "--device", "cpu"]
+    run = Running(folder, *COMMAND)
+    assert run.ends() == 0, run.out + run.err
+    found = scores(folder / "results")
+    assert len(found) == 6
+    return found, time.monotonic() - begin
 
 
 @pytest.mark.timeout(1800)
@@ -66,31 +66,25 @@ def test_faults(tmp_path: Path, first: int, undisturbed: tuple[dict[str, dict[st
     (tmp_path / "tiny.toml").write_text(SUITE)
     for seed in range(first, min(first + CHAIN, COUNT)):
         rng = random.Random(seed)
-        suffer(tmp_path, HARMS[seed % len(HARMS)], rng, delay=rng.uniform(0.2, 1.1) * took)
-    done = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+        suffer(tmp_path, HARMS[seed % len(HARMS)], rng, delay=rng.uniform(0.02, 0.5) * took)
+    last = Running(tmp_path, *COMMAND)
+    assert last.ends() == 0, last.out + last.err
     assert scores(tmp_path / "results") == wanted
 
 
 def suffer(folder: Path, harm: Harm, rng: random.Random, delay: float) -> None:
     """One run, harmed after a delay: what was finished before is finished after, except for a record that was itself cut off."""
     before = finished(folder / "results")
-    process = subprocess.Popen(command(folder), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    run = Running(folder, *COMMAND)
     time.sleep(delay)
     alive = finished(folder / "results")
-    harm(rng, process.pid, folder / "results")
-    _, errors = process.communicate(timeout=600)
-    assert "Traceback" not in errors, errors
+    harm(rng, run.pid, folder / "results")
+    run.ends()
+    assert "Traceback" not in run.err, run.err
     after = finished(folder / "results")
     lost = (before | alive).keys() - after.keys()
     assert len(lost) <= (1 if harm is truncate else 0)
     assert all(after[cell] == content for cell, content in (before | alive).items() if cell in after)
-
-
-def test_two_faults_hit_a_run_under_way(undisturbed: tuple[dict[str, dict[str, object]], float]) -> None:
-    """The delays above are drawn within an undisturbed run's length, which is long enough to be hit."""
-    wanted, took = undisturbed
-    assert len(wanted) == 6 and took > SLOW / 2
 
 
 def test_no_room(bench: Run, tmp_path: Path) -> None:
