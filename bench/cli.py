@@ -29,12 +29,14 @@ from bench.options import (
     Seeds,
     SuiteName,
     Weights,
+    WhichCompute,
     WhichEngine,
     engine_of,
     recorded,
     report_folder,
     resolve,
 )
+from bench.stops import resumable
 from bench.transport import bundle, merge, pack
 from bench.values import UserError
 
@@ -87,6 +89,7 @@ def plan(
     download: Download = False,
     inception_weights: Weights = None,
     country: Country = None,
+    compute: WhichCompute = None,
     as_json: Json = False,
 ) -> None:
     """The cells that `run` would compute and what they would cost, without computing them."""
@@ -96,7 +99,7 @@ def plan(
     from bench.harness.run import open_store
     from bench.harness.store import LOCAL
 
-    chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country)
+    chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute)
     root, where = results or LOCAL, pick_device(device)
     done = open_store(root, chosen, where).finished()
     whole = planned(chosen, registry, options)
@@ -128,6 +131,7 @@ def run(
     download: Download = False,
     inception_weights: Weights = None,
     country: Country = None,
+    compute: WhichCompute = None,
     as_json: Json = False,
 ) -> None:
     """Run what is missing of a suite, then write and print its report. Run again to go on."""
@@ -139,11 +143,11 @@ def run(
     from bench.harness.store import LOCAL
     from bench.report.page import write
 
-    chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country)
+    chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute)
     root, where = results or LOCAL, pick_device(device)
     display = Display(Console(stderr=as_json))
     opened = engine_of(engine, address)
-    with printing.resumable():
+    with resumable():
         outcome = run_suite(chosen, registry, options, root=root, device=where, max_minutes=max_minutes, display=display, engine=opened)
     counts = {key: getattr(outcome, key) for key in ("planned", "reused", "ok", "failed", "not_started")}
     written = write(chosen.name, [outcome.store], report_folder(root, chosen.name)) if any(outcome.store.records()) else None

@@ -27,6 +27,7 @@ from bench.options import (
     report_folder,
     resolve,
 )
+from bench.stops import resumable
 from bench.values import Record, UserError
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def run_missing(
     for cell in todo:
         print(f"  to run: {cell.label}")
     printing.forecast(upcoming(todo, root, where, options.country))
-    with printing.resumable():
+    with resumable():
         outcome = run(
             contest.suite, registry, contest.options, root=root, device=where, max_minutes=max_minutes, display=Display(Console())
         )

@@ -93,7 +93,8 @@ class TrainCost:
 class SampleCost:
     """Cost of sampling. `flops_per_image` counts 2 per multiply-add over the whole trajectory and all networks.
 
-    `flops_by_operation` splits it by operation; `free_operations` are those that ran and were priced at nothing.
+    `flops_by_operation` splits it by operation; `free_operations` are those that ran and were priced at nothing. `break_even_images` are
+    as many as save the `compile_s` of networks that are compiled.
     """
 
     steps: Measure
@@ -109,6 +110,7 @@ class SampleCost:
     peak_bytes: Measure
     energy: Energy
     compile_s: Measure = NOT_RECORDED
+    break_even_images: Measure = NOT_RECORDED
     flops_by_operation: dict[str, float] = field(default_factory=dict)
     free_operations: tuple[str, ...] = ()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from bench.values import UserError
+from bench.values import Compute, UserError
 
 if TYPE_CHECKING:
     from bench.harness.engine import Engine
@@ -39,6 +39,9 @@ Device = Annotated[Optional[str], typer.Option(help="cpu or cuda; by default CUD
 Data = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Folder that holds the data set.")]
 Download = Annotated[bool, typer.Option("--download", help="Allow downloads of data and Inception weights.")]
 Weights = Annotated[Optional[Path], typer.Option(metavar="FILE", help="torch-fidelity's Inception weights.")]
+WhichCompute = Annotated[
+    Optional[Compute], typer.Option("--compute", help="fast: compiled, channels last, on a GPU in bfloat16; rows of their own.")
+]
 Country = Annotated[Optional[str], typer.Option(metavar="ISO", help="Where the electricity comes from (FRA); by default the world's mean.")]
 MaxMinutes = Annotated[Optional[float], typer.Option(help="Start no cell that cannot finish within this time.")]
 WhichEngine = Annotated[EngineName, typer.Option("--engine", help="This machine's workers, or a Ray cluster (extra `cluster`).")]
@@ -57,6 +60,7 @@ def resolve(
     download: bool,
     weights: Path | None,
     country: str | None,
+    compute: Compute | None = None,
 ) -> "tuple[Suite, Registry, Options]":
     """Suite, registry and options from what the user said; tells of broken entry points on the way."""
     from bench.harness.suite import load
@@ -75,7 +79,7 @@ def resolve(
         print(f"not loaded: {problem.origin}: {problem.reason}", file=sys.stderr)
     names = tuple(name.strip() for given in only or () for name in given.split(","))
     source = DataSource(folder=data, download=download)
-    options = Options(data=source, plugins=plugins, only=names, seeds=numbers, inception_weights=weights, country=country)
+    options = Options(data=source, plugins=plugins, only=names, seeds=numbers, inception_weights=weights, country=country, compute=compute)
     return chosen, registry, options
 
 

@@ -1,10 +1,7 @@
 """How the command line prints: JSON, small tables, the leaderboard."""
 
 import json
-import signal
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
@@ -87,27 +84,6 @@ def kept_forecast(forecast_s: float | None, measured_s: float) -> None:
     if forecast_s:
         ratio = measured_s / forecast_s
         print(f"forecast {forecast_s / 60:.1f} min, measured {measured_s / 60:.1f} min ({ratio:.2f} times the forecast)")
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Around a run: Ctrl-C and SIGTERM end the command with one line and exit code 130 or 143."""
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        print("bench: interrupted; finished cells are kept, run again to go on", file=sys.stderr)
-        raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which batch systems send before they kill."""
-
-
-def _terminate(_signal: int, _frame: object) -> None:
-    raise Terminated
 
 
 def _print(shown: RenderableType) -> None:

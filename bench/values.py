@@ -28,6 +28,13 @@ class Status(StrEnum):
     KILLED = "killed"
 
 
+class Compute(StrEnum):
+    """How networks are evaluated while sampling. Training, and so the fitted model, is the same; likelihoods are always as written."""
+
+    REFERENCE = "reference"  # float32, as written
+    FAST = "fast"  # compiled, channels last; on a GPU in bfloat16
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """A data set as a task. `version` rises when its meaning changes. `shape` is (C, H, W) of the uint8 images."""
@@ -74,11 +81,14 @@ class Cell:
     asset_ids: dict[str, str]
     reference_hash: str
     protocol: int
+    compute: Compute = Compute.REFERENCE
 
     @property
     def id(self) -> str:
         identity = dataclasses.asdict(self)
         del identity["shown"]
+        if self.compute is Compute.REFERENCE:
+            del identity["compute"]  # records are older than the choice
         return digest(identity)
 
     @property

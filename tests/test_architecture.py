@@ -17,6 +17,7 @@ LAYERS = {  # a module may import from its own layer and from lower ones
     "bench.hints": 0,
     "bench.cards": 0,
     "bench.intervals": 0,
+    "bench.stops": 0,
     "bench.contract": 1,
     "bench.registry": 1,
     "bench.survey": 1,

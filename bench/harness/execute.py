@@ -2,7 +2,9 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from statistics import median
@@ -16,6 +18,7 @@ from bench.harness.assets import Asset, Assets, priced
 from bench.harness.batches import Batches
 from bench.harness.drawing import Draw, Drawn, best_batch, draw_all, draw_some
 from bench.harness.environment import provenance
+from bench.harness.fast import Compilation, Rival, evaluated
 from bench.harness.plan import fit_key
 from bench.harness.quality import Judge
 from bench.harness.samples import GRID_IMAGES, exhibit, save_grid
@@ -23,14 +26,14 @@ from bench.harness.scene import Scene
 from bench.harness.shards import Shards
 from bench.harness.store import Store
 from bench.measures import Measure, SampleCost, measured, missing
-from bench.meters.calls import counted
+from bench.meters.calls import Calls, counted
 from bench.meters.carbon import Place
 from bench.meters.conditions import conditions_between, state_of
-from bench.meters.flops import trajectory_flops
+from bench.meters.flops import Flops, trajectory_flops
 from bench.meters.latency import measure, median_interval
 from bench.meters.params import buffer_bytes, parameter_count
 from bench.metrics.features import weights_hash
-from bench.values import Cell, Record, Status
+from bench.values import Cell, Compute, Record, Status
 
 COUNTING_BATCH = 2
 
@@ -45,6 +48,19 @@ class Stopwatch:
     def lap(self, phase: str) -> None:
         now = time.perf_counter()
         self.phases_s[phase], self._since = now - self._since, now
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of COUNTING_BATCH images: the networks' calls, the noise levels they were at, and the operations."""
+
+    calls: Calls
+    flops: Flops
+
+
+def counts_of(draw: Draw, model: nn.Module) -> Counts:
+    with counted(model, with_levels=True) as calls:
+        return Counts(calls, trajectory_flops(draw(0, COUNTING_BATCH)))
 
 
 class Bench:
@@ -66,10 +82,13 @@ class Bench:
         with torch.no_grad():
             draw = partial(self._draw, cell, strategy, fitted.module)
             before = state_of(self._device)
+            counts = counts_of(draw, fitted.module)  # as written: what runs compiled is not dispatched
             shards = self._shards(cell, fitted.module, store)
-            drawn = draw_all(draw, fitted.module, cell, self._device, self._place, self._progress, shards)
-            watch.lap("draw")
-            cost = self._cost(cell, draw, fitted.module, drawn)
+            with self._evaluated(cell, draw, fitted.module) as compilation:
+                watch.lap("compile")
+                drawn = draw_all(draw, fitted.module, cell, self._device, self._place, self._progress, shards)
+                watch.lap("draw")
+                cost = self._cost(cell, draw, fitted.module, drawn, counts, compilation)
             conditions = conditions_between(before, state_of(self._device))
             watch.lap("cost")
             scores = self._judge.scores(drawn.images, cell.extractors)
@@ -97,8 +116,19 @@ class Bench:
         fitted = self._fit(cell, strategy, self._kit(cell, strategy))
         shards = self._shards(cell, fitted.module, store)
         draw = partial(self._draw, cell, strategy, fitted.module)
-        with torch.no_grad():
+        with torch.no_grad(), evaluated(fitted.module, cell.compute, self._device):
             draw_some(draw, fitted.module, cell, self._device, self._progress, shards, first, count)
+
+    @contextmanager
+    def _evaluated(self, cell: Cell, draw: Draw, model: nn.Module) -> Iterator[Compilation]:
+        """The cell's way of evaluating networks, and what compiling them cost."""
+        if cell.compute is Compute.REFERENCE:
+            yield Compilation()
+            return
+        sizes = (1, min(cell.budget.batch_size, cell.budget.n_samples))
+        rival = Rival(lambda count: draw(0, count), sizes, self._device)
+        with evaluated(model, cell.compute, self._device):
+            yield rival.compilation()
 
     def _kit(self, cell: Cell, strategy: Strategy[Any]) -> Kit:
         return self._scene.kit(self._assets.kit_with(strategy.card.assets, cell.seed))
@@ -116,9 +146,8 @@ class Bench:
     def _draw(self, cell: Cell, strategy: Strategy[Any], model: nn.Module, first: int, count: int) -> Callable[[], Tensor]:
         return partial(strategy.sample, model, self._scene.request(torch.arange(first, first + count), cell.seed))
 
-    def _cost(self, cell: Cell, draw: Draw, model: nn.Module, drawn: Drawn) -> SampleCost:
-        with counted(model, with_levels=True) as calls:
-            flops = trajectory_flops(draw(0, COUNTING_BATCH))
+    def _cost(self, cell: Cell, draw: Draw, model: nn.Module, drawn: Drawn, counts: Counts, compilation: Compilation) -> SampleCost:
+        calls, flops = counts.calls, counts.flops
         latency = measure(draw(0, 1), self._device, cell.budget.timing_s)
         low, high = median_interval(latency.samples_s)
         batch, images_per_s = best_batch(draw, drawn.batch, median(drawn.batch_s), cell.budget.timing_s, self._device)
@@ -139,7 +168,8 @@ class Bench:
             latency_p95_s=measured(latency.p95, n=timed_n, method=alone),
             images_per_s=measured(images_per_s, n=n, method=f"batch {batch}"),
             best_batch=measured(batch),
-            compile_s=missing("not applicable: nothing is compiled"),
+            compile_s=compilation.seconds,
+            break_even_images=compilation.break_even,
             peak_bytes=drawn.peak,
             energy=drawn.energy,
         )

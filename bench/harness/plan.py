@@ -21,7 +21,7 @@ from bench.metrics.features import EFFICIENTNET, EFFICIENTNET_SIDE, efficientnet
 from bench.metrics.pretrained import CLIP, CLIP_FILE, DINOV2, DINOV2_FILES, INCEPTION, INCEPTION_FILE, checkpoint
 from bench.registry import USER, Registry
 from bench.survey import BUILT_IN
-from bench.values import Cell, UserError, Workload, digest
+from bench.values import Cell, Compute, UserError, Workload, digest
 
 PROTOCOL = 2  # rises when the meaning of any measured number changes
 
@@ -36,6 +36,7 @@ class Options:
     seeds: tuple[int, ...] | None = None
     inception_weights: Path | None = None
     country: str | None = None
+    compute: Compute | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +82,14 @@ def _cells(
 ) -> Iterator[Cell]:
     workload = Workload(dataset=suite.dataset, shape=data.shape, n_classes=data.n_classes, task=task)
     code = strategy_hash(registry, name)
+    compute = options.compute or suite.compute
+    marked = {} if compute is Compute.REFERENCE else {"compute": str(compute)}
     for seed in options.seeds or suite.seeds:
         for overrides in sweep:
             yield Cell(
                 strategy=name,
                 params=complete(registry, name, overrides),
-                shown=overrides,
+                shown={**overrides, **marked},
                 workload=workload,
                 budget=suite.budget,
                 extractors=suite.extractors,
@@ -95,6 +98,7 @@ def _cells(
                 asset_ids=_asset_ids(registry.get(name).card, data, suite),
                 reference_hash=reference,
                 protocol=PROTOCOL,
+                compute=compute,
             )
 
 

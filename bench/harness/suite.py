@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.cards import Params
 from bench.hints import near
-from bench.values import Budget, UserError
+from bench.values import Budget, Compute, UserError
 
 FOLDER = Path(__file__).parent.parent / "suites"
 OWN = "own"  # in `extractors`: the data set's own classifier
@@ -30,6 +30,7 @@ class Suite(BaseModel):
     seeds: tuple[int, ...] = (0,)
     cell_minutes: float = Field(default=30, gt=0)
     budget: Budget
+    compute: Compute = Compute.REFERENCE
     strategies: dict[str, tuple[Params, ...]] | None = None
     sweep_limit: int = Field(default=100, ge=1)
     task_limit: int = Field(default=100, ge=1)

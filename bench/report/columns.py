@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.measures import missing
 from bench.report.getters import Getter, copied, cost, energy_per_image, inherited, score, trained, training
-from bench.values import Record
+from bench.values import Compute, Record
 
 PER_THOUSAND = 1000.0
 POSITIVE, SHARE, ANY = (0.0, math.inf), (0.0, 1.0), (-math.inf, math.inf)
@@ -76,11 +76,19 @@ def columns(records: list[Record]) -> tuple[Column, ...]:
         Column("p50_ms", "Latency p50 (ms)", cost("latency_p50_s", 1e3)),
         Column("p95_ms", "Latency p95 (ms)", cost("latency_p95_s", 1e3)),
         Column("images_per_s", "Images/s", cost("images_per_s"), beside=("best_batch", "Best batch")),
+        *_compiled(records),
         Column("peak_mb", "Peak memory (MB)", cost("peak_bytes", 1e-6)),
         Column("wh", "Wh/1000 images", energy_per_image("kwh", 1e3 * PER_THOUSAND), beside=("energy_source", "Energy source")),
         Column("co2_g", "g CO2/1000 images", energy_per_image("co2_kg", 1e3 * PER_THOUSAND)),
         *_training(),
     )
+
+
+def _compiled(records: list[Record]) -> Iterator[Column]:
+    """What compiling cost, where some networks were compiled."""
+    if any(r.cell.compute is Compute.FAST for r in records):
+        yield Column("compile_s", "Compiling (s)", cost("compile_s"))
+        yield Column("compile_breakeven", "Break-even of compiling (images)", cost("break_even_images"))
 
 
 def _training() -> Iterator[Column]:

@@ -1,17 +1,12 @@
 """Starting a worker process, so that Ctrl-C and SIGTERM find it started or not at all."""
 
 import multiprocessing
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 from bench.harness.jobs import Setup
-
-STOPS = (signal.SIGINT, signal.SIGTERM)
+from bench.stops import stops_held_back
 
 
 def started(setup: Setup) -> tuple[BaseProcess, Connection]:
@@ -37,26 +32,6 @@ def context_for(device: str) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.harness.worker"])
     return context
-
-
-@contextmanager
-def stops_held_back() -> Iterator[None]:
-    """A signal that would end the run waits until the block is over: half a start leaves a process that nobody knows.
-
-    SIGINT is blocked besides, for the child to inherit: Ctrl-C is its parent's business.
-    """
-    caught: list[int] = []
-    alone = threading.current_thread() is not threading.main_thread()  # handlers, and the exceptions they raise, are the main thread's
-    handlers = {} if alone else {stop: signal.signal(stop, lambda number, _: caught.append(number)) for stop in STOPS}
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for stop, handler in handlers.items():
-            signal.signal(stop, handler)
-        if caught:
-            signal.raise_signal(caught[0])
 
 
 def serve_alone(pipe: Connection, setup: Setup) -> None:

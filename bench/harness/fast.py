@@ -1,0 +1,92 @@
+"""The fast way to evaluate networks while sampling: compiled, channels last, on a GPU in bfloat16.
+
+Weights, draws and loops are those of the reference. A strategy knows of none of it: the networks' `forward` is replaced while it samples.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from bench.measures import Measure, measured, missing
+from bench.meters.calls import networks
+from bench.meters.latency import timed
+from bench.values import Compute
+
+NOT_COMPILED = missing("not applicable: nothing is compiled")
+
+
+@contextmanager
+def evaluated(model: nn.Module, compute: Compute, device: torch.device) -> Iterator[None]:
+    """Inside the block the model's networks are evaluated in this way. Hooks on them, and so the count of their calls, stay outside."""
+    with ExitStack() as stack:
+        if compute is Compute.FAST:
+            for network in networks(model).values():
+                stack.enter_context(_fast(network, device))
+        yield
+
+
+@contextmanager
+def _fast(network: nn.Module, device: torch.device) -> Iterator[None]:
+    for weight in network.parameters():
+        weight.data = channels_last(weight.data)
+    compiled = torch.compile(network.forward)
+
+    def forward(*args: Any, **named: Any) -> Any:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            made = compiled(*tree_map(channels_last, args), **named)
+        return tree_map(as_float32, made)
+
+    network.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del network.forward
+
+
+def channels_last(value: Any) -> Any:
+    """Images (B, C, H, W) and filters with a pixel's channels side by side, as convolutions read them; anything else as it is."""
+    if isinstance(value, Tensor) and value.ndim == 4:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value
+
+
+def as_float32(value: Any) -> Any:
+    """Samplers keep their state so."""
+    return value.float() if isinstance(value, Tensor) and value.dtype is torch.bfloat16 else value
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """Seconds that compiling took, and the number of images after which it has paid for itself."""
+
+    seconds: Measure = NOT_COMPILED
+    break_even: Measure = NOT_COMPILED
+
+
+class Rival:
+    """The same batches as written, which the fast ones are timed against: at their first call and at later ones."""
+
+    def __init__(self, call: Callable[[int], Callable[[], object]], sizes: tuple[int, ...], device: torch.device) -> None:
+        """`call(n)` -> a call that samples n images; the largest of `sizes` decides on the break-even."""
+        self._call, self._sizes, self._device = call, sizes, device
+        self._as_written_s = self._seconds()[-1]
+
+    def compilation(self) -> Compilation:
+        """Inside `evaluated`, before anything else is: the first calls compile."""
+        first, later = self._seconds(warm=False), self._seconds()
+        seconds, n = sum(first) - sum(later), self._sizes[-1]
+        saved = (self._as_written_s - later[-1]) / n
+        how = f"first calls less later ones, of batches of {', '.join(map(str, self._sizes))}"
+        rates = f"{n / self._as_written_s:.4g} images/s as written, {n / later[-1]:.4g} compiled, at batch {n}"
+        never = missing(f"never: {rates}")
+        return Compilation(measured(seconds, method=how), measured(seconds / saved, method=rates) if saved > 0 else never)
+
+    def _seconds(self, warm: bool = True) -> list[float]:
+        """Of one call of each size; the better of two where warm."""
+        calls = [self._call(size) for size in self._sizes]
+        return [min(timed(call, self._device) for _ in range(1 + warm)) for call in calls]

@@ -1,0 +1,118 @@
+"""Networks evaluated fast draw the images that they draw as written, are counted alike, and stand in rows of their own."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.diffusion.loops import ddim
+from bench.diffusion.noise import SeededDraws
+from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.harness import fast
+from bench.harness.jobs import CellJob, Done, Setup
+from bench.harness.plan import Options, plan
+from bench.harness.store import Store, read_record
+from bench.harness.suite import load
+from bench.harness.worker import Workshop
+from bench.measures import measured
+from bench.meters.calls import counted
+from bench.nets.ema import seeded
+from bench.registry import discover
+from bench.report.frame import board
+from bench.values import Cell, Compute, Status
+from tests.fakes import CPU
+from tests.records import made_record
+
+STEPS = 50
+
+
+class Small(nn.Module):
+    """As few operations as a network of ours is made of, so that compiling them takes seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(1, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.Conv2d(16, 1, 3, padding=1)
+        self.level = nn.Linear(1, 16)
+
+    def forward(self, x: Tensor, t: Tensor, _labels: Tensor | None) -> Tensor:
+        level = self.level(t.float()[:, None] / 1000)[:, :, None, None]
+        made: Tensor = self.last(nn.functional.silu(self.norm(self.first(x)) + level))
+        return made
+
+
+class Model(nn.Module):
+    """A fitted model: its one network is the denoiser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with seeded(0):
+            self.denoiser = EpsDenoiser(Small()).eval()
+
+
+@torch.no_grad()
+def test_fifty_steps_end_where_they_end_as_written() -> None:
+    model, labels = Model(), torch.arange(4)
+    sigmas = sigmas_at(uniform_times(STEPS), sigma_of(linear_alpha_bar()))
+    noise = SeededDraws(labels).normal(1, 8, 8) * float((1 + sigmas[0] ** 2) ** 0.5)
+    found = {}
+    for compute in Compute:
+        with fast.evaluated(model, compute, CPU), counted(model) as calls:
+            x = ddim(model.denoiser, noise, sigmas, labels, SeededDraws(labels))
+        found[compute] = x, dict(calls.rows)
+    (plain, rows), (quick, quick_rows) = found[Compute.REFERENCE], found[Compute.FAST]
+    assert float((quick - plain).abs().max()) <= 1e-4 * max(1.0, float(plain.abs().max())) and plain.std() > 0.1
+    assert rows == quick_rows == {"denoiser": 4 * STEPS}
+    assert "forward" not in vars(model.denoiser)  # as written again
+
+
+def test_it_is_as_written_again_after_a_fault() -> None:
+    model = Model()
+    with pytest.raises(TypeError), fast.evaluated(model, Compute.FAST, CPU):
+        model.denoiser()
+    assert "forward" not in vars(model.denoiser)
+
+
+def test_records_say_what_compiling_cost(tiny_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the compiler, which only counts: a real one takes longer than the cell."""
+    compiled: list[object] = []
+    monkeypatch.setattr(fast.torch, "compile", lambda forward: compiled.append(forward) or forward)
+    cells = {compute: planned(tiny_suite, compute) for compute in Compute}
+    assert cells[Compute.REFERENCE].id != cells[Compute.FAST].id
+    assert cells[Compute.FAST].label == "eds.representation.ddim[compute=fast, steps=2] seed 0"
+    store = Store(tmp_path / "store")
+    workshop = Workshop(Setup(device="cpu", options=Options(), assets=tmp_path / "assets", store=store.folder), lambda _tick: None)
+    assert [workshop.do(CellJob(cell)) for cell in cells.values()] == [Done(Status.OK, None)] * 2
+    plain, quick = (read_record(store.record_path(cell.id)) for cell in cells.values())
+    assert len(compiled) == 1
+    assert plain.sample.compile_s.reason == plain.sample.break_even_images.reason == "not applicable: nothing is compiled"
+    assert quick.sample.compile_s.value is not None and "batches of 1, 8" in quick.sample.compile_s.method
+    assert (quick.sample.break_even_images.value or 1) > 0 and "images/s as written" in str(quick.sample.break_even_images)
+    for name in ("steps", "nfe_per_image", "flops_per_image", "params"):
+        assert getattr(plain.sample, name).value == getattr(quick.sample, name).value
+    assert plain.scores["nll_bits_per_dim"] == quick.scores["nll_bits_per_dim"]
+
+
+def test_the_table_tells_of_compiling_where_something_was_compiled() -> None:
+    plain = made_record("eds.representation.ddim", steps=2, quality=1.0)
+    assert plain.sample is not None
+    cell = dataclasses.replace(plain.cell, compute=Compute.FAST, shown={**plain.cell.shown, "compute": "fast"})
+    sample = dataclasses.replace(plain.sample, compile_s=measured(12.0), break_even_images=measured(3000.0))
+    both = board([plain, dataclasses.replace(plain, cell=cell, sample=sample)])
+    assert both.values["compile_s"].dropna().tolist() == [12.0]
+    assert both.values["compile_breakeven"].dropna().tolist() == [3000.0]
+    assert "compile_s" not in {column.key for column in board([plain]).columns}
+
+
+def planned(suite: Path, compute: Compute) -> Cell:
+    """DDIM with 2 steps."""
+    options = Options(only=("eds.representation.ddim",), compute=compute)
+    return next(c for c in plan(load(str(suite)), discover(()), options).cells if c.params["steps"] == 2)
+
+
+def test_ids_of_records_that_are_older_than_the_choice_stay() -> None:
+    paths = sorted((Path(__file__).parent.parent / "results/digits").glob("*/records/*.json"))
+    assert paths and all(b'"compute"' not in path.read_bytes() for path in paths)
+    assert [read_record(path).cell.id for path in paths] == [path.stem for path in paths]
