@@ -68,6 +68,15 @@ def test_fifty_steps_end_where_they_end_as_written() -> None:
     assert "forward" not in vars(model.denoiser)  # as written again
 
 
+@torch.no_grad()
+def test_what_cannot_be_compiled_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would evaluate it as written, which the record would call fast."""
+    monkeypatch.setattr(fast, "RECOMPILATIONS", 1)
+    model, x, labels = Model(), torch.ones(4, 1, 8, 8), torch.arange(4)
+    with pytest.raises(Exception, match="recompile_limit"), fast.evaluated(model, Compute.FAST, CPU):
+        [model.denoiser(x[..., :side, :], torch.ones(4, dtype=torch.float64), labels) for side in (8, 6, 4)]
+
+
 def test_it_is_as_written_again_after_a_fault() -> None:
     model = Model()
     with pytest.raises(TypeError), fast.evaluated(model, Compute.FAST, CPU):

@@ -3,9 +3,11 @@
 Weights, draws and loops are those of the reference. A strategy knows of none of it: the networks' `forward` is replaced while it samples.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from bench.meters.calls import networks
 from bench.meters.latency import timed
 from bench.values import Compute
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+RECOMPILATIONS = 64  # of one function: networks of one class share theirs, each with its batch sizes, with and without gradients
 NOT_COMPILED = missing("not applicable: nothing is compiled")
 
 
@@ -25,9 +29,29 @@ def evaluated(model: nn.Module, compute: Compute, device: torch.device) -> Itera
     """Inside the block the model's networks are evaluated in this way. Hooks on them, and so the count of their calls, stay outside."""
     with ExitStack() as stack:
         if compute is Compute.FAST:
+            stack.enter_context(_compiler())
             for network in networks(model).values():
                 stack.enter_context(_fast(network, device))
         yield
+
+
+@contextmanager
+def _compiler() -> Iterator[None]:
+    """Finds nothing that was compiled before, in memory or on disk, so that the seconds are those of a first use.
+
+    Where torch would give up after some shapes, and go on as written without a word, it raises.
+    """
+    from torch._dynamo import config  # inside: imports the compiler, seconds that nothing else waits for
+
+    kept = os.environ.get(CACHE)
+    try:
+        with TemporaryDirectory() as folder, config.patch(recompile_limit=RECOMPILATIONS, fail_on_recompile_limit_hit=True):
+            os.environ[CACHE] = folder
+            yield
+    finally:
+        torch.compiler.reset()
+        os.environ.pop(CACHE, None)
+        os.environ.update({} if kept is None else {CACHE: kept})
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def test_faults(tmp_path: Path, first: int, undisturbed: tuple[dict[str, dict[st
     (tmp_path / "tiny.toml").write_text(SUITE)
     for seed in range(first, min(first + CHAIN, COUNT)):
         rng = random.Random(seed)
-        suffer(tmp_path, HARMS[seed % len(HARMS)], rng, delay=rng.uniform(0.02, 0.5) * took)
+        suffer(tmp_path, HARMS[seed % len(HARMS)], rng, delay=rng.uniform(0.02, 0.35) * took)
     last = Running(tmp_path, *COMMAND)
     assert last.ends() == 0, last.out + last.err
     assert scores(tmp_path / "results") == wanted

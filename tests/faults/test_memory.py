@@ -18,13 +18,14 @@ import resource
 
 import torch
 
-held = torch.empty(2**20).fill_(0)
-ROOM = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + 2**31  # 2 GiB more than now
+ROOM = []  # bytes: 2 GiB more than the process has when it first samples
 """
 GREEDY = """
-        resource.setrlimit(resource.RLIMIT_AS, (ROOM, resource.RLIM_INFINITY))
+        if not ROOM:
+            ROOM.append(int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + 2**31)
+        resource.setrlimit(resource.RLIMIT_AS, (ROOM[0], resource.RLIM_INFINITY))
         try:
-            room = [torch.zeros(2**27) for _ in range(len(request))]  # 512 MiB an image
+            room = [torch.empty(2**27) for _ in range(len(request))]  # 512 MiB an image, of addresses alone
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return to_uint8("""
