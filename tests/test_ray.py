@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from bench.harness.drive import Claim, Desk, Drive
-from bench.harness.engines.local import LocalEngine
 from bench.harness.engines.ray import RayEngine
 from bench.harness.jobs import CellJob, Setup
 from bench.harness.plan import Options, plan
@@ -31,20 +30,20 @@ CPU = torch.device("cpu")
 STEPS = "{ steps = 2 }, { steps = 3 }, { steps = 4 }, { steps = 5 }, { steps = 6 }, { steps = 8 }"
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head and two nodes of one processor each, all on this machine."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray gives an actor of one processor; sums depend on it in the last digit
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head and two nodes of one processor each, all on this machine; the last test takes one away."""
     from ray.cluster_utils import Cluster
 
     of_each = {"num_cpus": 1, "object_store_memory": 80_000_000}
-    started = Cluster(initialize_head=True, head_node_args={**of_each, "include_dashboard": False})
-    for _ in range(2):
-        started.add_node(**of_each)
-    started.wait_for_nodes()
-    yield started
-    started.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        started = Cluster(initialize_head=True, head_node_args={**of_each, "include_dashboard": False})
+        for _ in range(2):
+            started.add_node(**of_each)
+        started.wait_for_nodes()
+        yield started
+        started.shutdown()
 
 
 def suite_file(folder: Path) -> Path:
@@ -68,6 +67,35 @@ def said(root: Path) -> dict[str, Any]:
     return found
 
 
+def test_no_cluster_is_one_line() -> None:
+    setup = Setup(device="cpu", options=Options(), assets=Path("a"), store=Path("s"))
+    with pytest.raises(UserError, match="no Ray cluster at"):
+        RayEngine(setup, "127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "limit_s", "status"),
+    [("dies", "import os; os.kill(os.getpid(), 9)", 300.0, Status.KILLED), ("hangs", "import time; time.sleep(600)", 20.0, Status.TIMEOUT)],
+    ids=["dies", "hangs"],
+)
+def test_a_worker_that_dies_or_hangs_is_no_lost_node(
+    cluster: Any, tmp_path: Path, name: str, fault: str, limit_s: float, status: Status
+) -> None:
+    """As with the local engine: killed, or timed out, and not tried again elsewhere."""
+    plugin = tmp_path / f"{name}.py"
+    plugin.write_text(PLUGIN.replace("return kit.denoiser()", fault))
+    options = Options(plugins=(plugin,), only=(f"user.{name}",))
+    [cell] = plan(load(str(suite_file(tmp_path))), discover(options.plugins), options).cells
+    setup = Setup(device="cpu", options=options, assets=tmp_path / "assets", store=tmp_path / "store")
+    desk = Desk(claim=lambda _: Claim.MINE, limit=lambda _: limit_s, bar=no_bar)
+    engine = RayEngine(setup, cluster.address)
+    try:
+        [ended] = Drive(engine, desk).over([[CellJob(cell)]])
+    finally:
+        engine.close()
+    assert ended.outcome is not None and ended.outcome.status is status
+
+
 def test_a_cluster_that_loses_a_node_makes_the_same_records(cluster: Any, tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     victim = next(iter(cluster.worker_nodes))
@@ -86,33 +114,3 @@ def test_a_cluster_that_loses_a_node_makes_the_same_records(cluster: Any, tmp_pa
     local = ran(tmp_path, here)
     assert local.ok == 7
     assert said(there) == said(here)
-
-
-@pytest.mark.parametrize(
-    ("name", "fault", "limit_s", "status"),
-    [("dies", "import os; os.kill(os.getpid(), 9)", 300.0, Status.KILLED), ("hangs", "import time; time.sleep(600)", 20.0, Status.TIMEOUT)],
-    ids=["dies", "hangs"],
-)
-def test_a_worker_that_dies_or_hangs_is_no_lost_node(
-    cluster: Any, tmp_path: Path, name: str, fault: str, limit_s: float, status: Status
-) -> None:
-    """As with the local engine: killed, or timed out, and not tried again elsewhere."""
-    plugin = tmp_path / f"{name}.py"
-    plugin.write_text(PLUGIN.replace("return kit.denoiser()", fault))
-    options = Options(plugins=(plugin,), only=(f"user.{name}",))
-    [cell] = plan(load(str(suite_file(tmp_path))), discover(options.plugins), options).cells
-    setup = Setup(device="cpu", options=options, assets=tmp_path / "assets", store=tmp_path / "store")
-    desk = Desk(claim=lambda _: Claim.MINE, limit=lambda _: limit_s, bar=no_bar)
-    for make in (lambda: LocalEngine([setup]), lambda: RayEngine(setup, cluster.address)):
-        engine = make()
-        try:
-            [ended] = Drive(engine, desk).over([[CellJob(cell)]])
-        finally:
-            engine.close()
-        assert ended.outcome is not None and ended.outcome.status is status
-
-
-def test_no_cluster_is_one_line() -> None:
-    setup = Setup(device="cpu", options=Options(), assets=Path("a"), store=Path("s"))
-    with pytest.raises(UserError, match="no Ray cluster at"):
-        RayEngine(setup, "127.0.0.1:1")
