@@ -16,7 +16,7 @@ from bench.harness.show import Display
 from bench.harness.suite import load
 from bench.metrics.frechet import Statistics
 from bench.registry import discover
-from tests.conftest import TINY_SUITE
+from tests.conftest import TINY_SUITE, forget_plugins
 from tests.performance.ratios import compare
 from tests.test_suite_and_registry import PLUGIN
 
@@ -43,6 +43,7 @@ def test_one_and_two_workers(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 def seconds_a_cell(folder: Path, work: str, workers: int) -> float:
     """Once every worker has done its first cell, and is up as in a run of hours."""
+    forget_plugins()
     folder.mkdir()
     plugin = folder / "works.py"
     text = PLUGIN.replace("return kit.denoiser()", f"{work}\n        return __import__('torch').nn.Identity()")
