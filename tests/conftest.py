@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
@@ -56,10 +56,13 @@ def tiny_suite(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Run:
-    """The command line in an empty folder: in this process, so that nothing is imported again; its workers are processes of their own."""
+    """The command line in an empty folder: in this process, so that nothing is imported again; its workers are processes of their own.
+
+    Reports have pictures only where asked, as drawing them takes longer than such runs.
+    """
     warm()
 
-    def run(*words: object, check: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
+    def run(*words: object, check: Sequence[int] = (0,), pictures: bool = False) -> subprocess.CompletedProcess[str]:
         out, err = StringIO(), StringIO()
         argv = ["bench", *map(str, words)]
         with (
@@ -67,6 +70,7 @@ def bench(tmp_path: Path) -> Run:
             redirect_stdout(out),
             redirect_stderr(err),
             patch.object(sys, "argv", argv),
+            nullcontext() if pictures else patch("bench.report.plots.draw", return_value=[]),
             pytest.raises(SystemExit) as stop,
         ):
             main()

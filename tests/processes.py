@@ -65,6 +65,7 @@ class Running:
 
 def _main(folder: str, files: Sequence[str], words: Sequence[str]) -> None:
     from bench.cli import main
+    from bench.report import plots
 
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, also where the tests themselves ignore Ctrl-C
@@ -72,6 +73,7 @@ def _main(folder: str, files: Sequence[str], words: Sequence[str]) -> None:
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     util.spawnv_passfds = _forked  # type: ignore[attr-defined]
+    plots.draw = lambda *_: []  # takes longer than the run
     sys.argv = ["bench", *words]
     main()
 
