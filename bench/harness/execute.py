@@ -83,6 +83,7 @@ class Bench:
             draw = partial(self._draw, cell, strategy, fitted.module)
             before = state_of(self._device)
             counts = counts_of(draw, fitted.module)  # as written: what runs compiled is not dispatched
+            watch.lap("counts")
             shards = self._shards(cell, fitted.module, store)
             with self._evaluated(cell, draw, fitted.module) as compilation:
                 watch.lap("compile")
