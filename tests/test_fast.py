@@ -21,8 +21,10 @@ from bench.measures import measured
 from bench.meters.calls import counted
 from bench.nets.ema import seeded
 from bench.registry import discover
+from bench.report.claims import Verdict, audit
 from bench.report.frame import board
-from bench.values import Cell, Compute, Status
+from bench.report.select import matches
+from bench.values import Cell, Compute, Record, Status
 from tests.fakes import CPU
 from tests.records import made_record
 
@@ -107,12 +109,28 @@ def test_records_say_what_compiling_cost(tiny_suite: Path, tmp_path: Path, monke
 def test_the_table_tells_of_compiling_where_something_was_compiled() -> None:
     plain = made_record("eds.representation.ddim", steps=2, quality=1.0)
     assert plain.sample is not None
-    cell = dataclasses.replace(plain.cell, compute=Compute.FAST, shown={**plain.cell.shown, "compute": "fast"})
     sample = dataclasses.replace(plain.sample, compile_s=measured(12.0), break_even_images=measured(3000.0))
-    both = board([plain, dataclasses.replace(plain, cell=cell, sample=sample)])
+    both = board([plain, dataclasses.replace(as_fast(plain, 1.0), sample=sample)])
     assert both.values["compile_s"].dropna().tolist() == [12.0]
     assert both.values["compile_breakeven"].dropna().tolist() == [3000.0]
     assert "compile_s" not in {column.key for column in board([plain]).columns}
+
+
+def test_claims_and_comparisons_take_networks_as_written_unless_told() -> None:
+    ddims = [made_record("eds.representation.ddim", steps=50, quality=1.0, seed=seed) for seed in (0, 1)]
+    ddpms = [made_record("eds.state_space.ddpm", steps=50, quality=2.0, seed=seed) for seed in (0, 1)]
+    quick = [as_fast(record, quality) for record, quality in zip(ddims, (3.0, 4.0))]
+    every = [*ddims, *ddpms, *quick]
+    assert [a.verdict for a in audit(every)] == [Verdict.REPRODUCED]
+    assert audit([*quick, *ddpms])[0].why == "no pair of records with the configurations of the claim"
+    assert [m.names for m in matches(every, "ddim", "ddpm")] == [("eds.representation.ddim[steps=50]", "eds.state_space.ddpm[steps=50]")]
+    (told,) = matches(every, "ddim[compute=fast]", "ddim")
+    assert told.names[0] == "eds.representation.ddim[compute=fast, steps=50]" and len(told.ours) == len(told.theirs) == 2
+
+
+def as_fast(record: Record, quality: float) -> Record:
+    cell = dataclasses.replace(record.cell, compute=Compute.FAST, shown={**record.cell.shown, "compute": "fast"})
+    return dataclasses.replace(record, cell=cell, scores={**record.scores, "fd_digits": measured(quality, n=500)})
 
 
 def planned(suite: Path, compute: Compute) -> Cell:
