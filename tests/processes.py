@@ -46,11 +46,15 @@ class Running:
     def err(self) -> str:
         return self._err.read_text() if self._err.exists() else ""
 
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
     def says(self, words: str, timeout_s: float = 600) -> None:
         """Wait until standard output holds these words."""
         end = time.monotonic() + timeout_s
         while words not in self.out:
-            assert time.monotonic() < end and self._process.is_alive(), self.out + self.err
+            assert time.monotonic() < end and self.alive, self.out + self.err
             time.sleep(0.02)
 
     def ends(self, timeout_s: float = 600) -> int:

@@ -64,20 +64,25 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dic
 def test_faults(tmp_path: Path, first: int, undisturbed: tuple[dict[str, dict[str, object]], float]) -> None:
     wanted, took = undisturbed
     (tmp_path / "tiny.toml").write_text(SUITE)
+    hit = []
     for seed in range(first, min(first + CHAIN, COUNT)):
         rng = random.Random(seed)
-        suffer(tmp_path, HARMS[seed % len(HARMS)], rng, delay=rng.uniform(0.02, 0.35) * took)
+        hit.append(suffer(tmp_path, HARMS[seed % len(HARMS)], rng, delay=rng.uniform(0.02, 0.35) * took))
+    assert hit[0]  # the others may find a store where little is left to do
     last = Running(tmp_path, *COMMAND)
     assert last.ends() == 0, last.out + last.err
     assert scores(tmp_path / "results") == wanted
 
 
-def suffer(folder: Path, harm: Harm, rng: random.Random, delay: float) -> None:
-    """One run, harmed after a delay: what was finished before is finished after, except for a record that was itself cut off."""
+def suffer(folder: Path, harm: Harm, rng: random.Random, delay: float) -> bool:
+    """One run, harmed after a delay: what was finished before is finished after, except for a record that was itself cut off.
+
+    True where the harm met the run under way.
+    """
     before = finished(folder / "results")
     run = Running(folder, *COMMAND)
     time.sleep(delay)
-    alive = finished(folder / "results")
+    alive, under_way = finished(folder / "results"), run.alive
     harm(rng, run.pid, folder / "results")
     run.ends()
     assert "Traceback" not in run.err, run.err
@@ -85,6 +90,7 @@ def suffer(folder: Path, harm: Harm, rng: random.Random, delay: float) -> None:
     lost = (before | alive).keys() - after.keys()
     assert len(lost) <= (1 if harm is truncate else 0)
     assert all(after[cell] == content for cell, content in (before | alive).items() if cell in after)
+    return under_way
 
 
 def test_no_room(bench: Run, tmp_path: Path) -> None:
