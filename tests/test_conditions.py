@@ -4,8 +4,10 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
+from bench.harness.environment import system
 from bench.measures import Measure, measured, missing
 from bench.meters.conditions import State, conditions_between, gpu_state, state_of
 
@@ -74,3 +76,11 @@ def test_this_processor() -> None:
     state = state_of(torch.device("cpu"))
     assert all((m.value is None) != (m.reason is None) for m in (state.clock_mhz, state.temperature_c, state.load))
     assert state.throttle.reason and state.foreign.reason
+
+
+def test_the_allocators_settings_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With them the same processor trains up to twice as fast."""
+    monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
+    assert "MALLOC_TOP_PAD_" not in system()
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "67108864")
+    assert ", MALLOC_TOP_PAD_=67108864" in system()

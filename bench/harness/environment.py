@@ -13,6 +13,7 @@ import torch
 from bench.values import Provenance, UserError
 
 PACKAGES = ("torch", "torchvision", "diffusers", "torch-fidelity", "codecarbon", "fvcore", "numpy")
+TUNING = ("GLIBC_TUNABLES", "MALLOC_", "OMP_", "KMP_", "MKL_")
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -38,7 +39,9 @@ def host() -> str:
 
 
 def system() -> str:
-    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    """Also the settings of the allocator and of OpenMP that were given: a processor's times depend on them."""
+    told = (f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(TUNING))
+    return ", ".join((f"{platform.system()} {platform.machine()}", f"Python {platform.python_version()}", *told))
 
 
 @lru_cache(maxsize=1)
