@@ -18,7 +18,7 @@ from bench.cards import Card, Params
 from bench.contract import Strategy
 from bench.hints import near
 from bench.survey import BUILT_IN
-from bench.values import UserError
+from bench.values import COMPUTE, UserError
 
 ENTRY_POINTS = "bench.strategies"
 USER = "user"  # plug-in FILE.py registers as user.FILE
@@ -51,6 +51,8 @@ class Registry:
             raise RegistryError(f"{name}: only subclasses of bench.contract.Strategy can be registered, not {cls!r}")
         if not (is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
             raise RegistryError(f"{name}: decorate the class with @dataclass(frozen=True, kw_only=True) below @register")
+        if any(f.name == COMPUTE for f in fields(cls)):
+            raise RegistryError(f"{name}: no hyper-parameter can be named '{COMPUTE}', which says how networks are evaluated")
         if not isinstance(getattr(cls, "card", None), Card):
             raise RegistryError(f"{name}: the class needs a `card`, a bench.values.Card")
         if name in self.classes:

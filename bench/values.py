@@ -28,6 +28,9 @@ class Status(StrEnum):
     KILLED = "killed"
 
 
+COMPUTE = "compute"  # beside the hyper-parameters in the name of a configuration, so none is named like it
+
+
 class Compute(StrEnum):
     """How networks are evaluated while sampling. Training, and so the fitted model, is the same; likelihoods are always as written."""
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.harness.drawing import TRIALS, Trials, best_batch, draw_all
+from bench.harness.drawing import TRIALS, Trials, best_batch, draw_all, draw_some
 from bench.harness.execute import evaluations_ratio
-from bench.harness.shards import Shards
+from bench.harness.shards import Shards, gaps
 from bench.meters.carbon import WORLD
 from bench.values import Cell
 from tests.records import made_cell
@@ -42,6 +42,13 @@ class Painter:
         self.images += count
         self.model["net"](torch.zeros(count, 1))
         return torch.arange(first, first + count, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+
+
+def test_a_share_goes_on_where_it_was_left(tmp_path: Path) -> None:
+    painter, shards = Painter(), Shards(tmp_path, lambda: "weights", every_s=0)
+    for first, count in ((16, 16), (0, 48), (40, 24)):
+        draw_some(painter, painter.model, cell(n_samples=64, batch_size=16), CPU, lambda *_: None, shards, first, count)
+    assert painter.images == 64 and gaps(shards.found().values(), 64) == []
 
 
 def test_every_image_once_and_counted_once() -> None:

@@ -1,6 +1,7 @@
 """Networks evaluated fast draw the images that they draw as written, are counted alike, and stand in rows of their own."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,26 @@ def test_records_say_what_compiling_cost(tiny_suite: Path, tmp_path: Path, monke
     for name in ("steps", "nfe_per_image", "flops_per_image", "params"):
         assert getattr(plain.sample, name).value == getattr(quick.sample, name).value
     assert plain.scores["nll_bits_per_dim"] == quick.scores["nll_bits_per_dim"]
+
+
+def test_the_largest_batch_that_fits_decides_on_the_break_even() -> None:
+    """As written; where it does not fit compiled there are no figures."""
+    room = [40]
+
+    def call(count: int) -> Callable[[], object]:
+        def sample() -> None:
+            if count > room[0]:
+                raise MemoryError("no room")
+
+        return sample
+
+    rival = fast.Rival(call, 128, CPU)
+    assert "batches of 1, 32" in str(rival.compilation().seconds.method)
+    room[0] = 30
+    assert rival.compilation().seconds.reason == "not measured: a batch of 32 images fits as written, not compiled"
+    room[0] = 0
+    with pytest.raises(MemoryError):
+        fast.Rival(call, 128, CPU)
 
 
 def test_the_table_tells_of_compiling_where_something_was_compiled() -> None:

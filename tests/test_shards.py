@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.harness.shards import Shard, Shards, Taken, gaps
+from bench.harness.shards import Shard, Shards, Taken, drawn_whole, gaps
 
 
 def shard(first: int, count: int) -> Shard:
@@ -41,6 +41,19 @@ def test_overlapping_shards_count_once(tmp_path: Path) -> None:
     for part in (shard(0, 8), shard(4, 4), shard(8, 2)):
         kept(tmp_path).add(part)
     assert [(s.first, s.count) for s in kept(tmp_path).found().values()] == [(0, 8), (8, 2)]
+
+
+def test_a_share_is_whole_with_all_its_shards(tmp_path: Path) -> None:
+    """Of one model's weights."""
+    for part, weights, whole in (
+        (shard(8, 4), "w", False),
+        (shard(12, 2), "v", False),
+        (shard(14, 4), "w", False),
+        (shard(12, 2), "w", True),
+    ):
+        kept(tmp_path, weights).add(part)
+        assert drawn_whole(tmp_path, 8, 10) is whole, part.first
+    assert drawn_whole(tmp_path, 9, 5) and not drawn_whole(tmp_path, 7, 5) and not drawn_whole(tmp_path / "none", 8, 1)
 
 
 def test_a_truncated_shard_is_drawn_again(tmp_path: Path) -> None:

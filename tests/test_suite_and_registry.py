@@ -1,6 +1,7 @@
 """Suites, registry and plug-ins: strict, with hints, and never taken down by a stranger's fault."""
 
 import importlib.metadata
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,8 @@ def test_registry_refuses_duplicates_and_strangers() -> None:
     registry.register(DDIM)
     with pytest.raises(UserError, match="registered twice"):
         registry.register(DDIM)
+    with pytest.raises(UserError, match="can be named 'compute'"):
+        registry.register(make_dataclass("Clashing", [("compute", str, "fast")], bases=(DDIM,), frozen=True, kw_only=True))
     with pytest.raises(UserError, match="only subclasses"):
         registry.register(int)  # type: ignore[type-var]
 

@@ -77,11 +77,14 @@ def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, pla
 def draw_some(
     draw: Draw, model: nn.Module, cell: Cell, device: torch.device, progress: Progress, shards: Shards, first: int, count: int
 ) -> None:
-    """Samples `first`.. of the cell into its shards; what drawing them costs is metered where the cell is run."""
+    """Samples `first`.. of the cell into its shards, those excepted that lie there; what it costs is metered where the cell is run."""
     one = partial(_drawn, draw, model, device, sample_shape(cell.workload.task, cell.workload.shape))
-    for shard in Batches(min(cell.budget.batch_size, count), device).over(first, count, one):
-        shards.add(shard)
-        progress("sampling", shard.first + shard.count - first, count)
+    batches, end = Batches(min(cell.budget.batch_size, count), device), first + count
+    for start, left in gaps(shards.found().values(), end):
+        start, left = max(start, first), min(left, start + left - first)
+        for shard in batches.over(start, left, one):
+            shards.add(shard)
+            progress("sampling", shard.first + shard.count - first, count)
     shards.flush()
 
 

@@ -126,8 +126,8 @@ class Bench:
         if cell.compute is Compute.REFERENCE:
             yield Compilation()
             return
-        sizes = (1, min(cell.budget.batch_size, cell.budget.n_samples))
-        rival = Rival(lambda count: draw(0, count), sizes, self._device)
+        largest = min(cell.budget.batch_size, cell.budget.n_samples)
+        rival = Rival(lambda count: draw(0, count), largest, self._device)
         with evaluated(model, cell.compute, self._device):
             yield rival.compilation()
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from bench.harness.batches import Batches
 from bench.measures import Measure, measured, missing
 from bench.meters.calls import networks
 from bench.meters.latency import timed
@@ -95,22 +96,31 @@ class Compilation:
 class Rival:
     """The same batches as written, which the fast ones are timed against: at their first call and at later ones."""
 
-    def __init__(self, call: Callable[[int], Callable[[], object]], sizes: tuple[int, ...], device: torch.device) -> None:
-        """`call(n)` -> a call that samples n images; the largest of `sizes` decides on the break-even."""
-        self._call, self._sizes, self._device = call, sizes, device
-        self._as_written_s = self._seconds()[-1]
+    def __init__(self, call: Callable[[int], Callable[[], object]], largest: int, device: torch.device) -> None:
+        """`call(n)` -> a call that samples n images. The largest batch that fits, of at most `largest`, decides on the break-even."""
+        self._call, self._device = call, device
+        self._sizes, seconds = next(Batches(largest, device).over(0, largest, self._as_written))
+        self._as_written_s = seconds[-1]
 
     def compilation(self) -> Compilation:
-        """Inside `evaluated`, before anything else is: the first calls compile."""
-        first, later = self._seconds(warm=False), self._seconds()
-        seconds, n = sum(first) - sum(later), self._sizes[-1]
-        saved = (self._as_written_s - later[-1]) / n
+        """Inside `evaluated`, before anything else is: the first calls compile. No figures where a batch fits as written alone."""
+        n = self._sizes[-1]
+        both = Batches(n, self._device).attempt(lambda *_: (self._seconds(self._sizes, warm=False), self._seconds(self._sizes)), 0, n)
+        if both is None:
+            too_large = missing(f"not measured: a batch of {n} images fits as written, not compiled")
+            return Compilation(too_large, too_large)
+        first, later = both
+        seconds, saved = sum(first) - sum(later), (self._as_written_s - later[-1]) / n
         how = f"first calls less later ones, of batches of {', '.join(map(str, self._sizes))}"
         rates = f"{n / self._as_written_s:.4g} images/s as written, {n / later[-1]:.4g} compiled, at batch {n}"
         never = missing(f"never: {rates}")
         return Compilation(measured(seconds, method=how), measured(seconds / saved, method=rates) if saved > 0 else never)
 
-    def _seconds(self, warm: bool = True) -> list[float]:
+    def _as_written(self, _first: int, count: int) -> tuple[tuple[int, int], list[float]]:
+        sizes = (1, count)
+        return sizes, self._seconds(sizes)
+
+    def _seconds(self, sizes: tuple[int, int], warm: bool = True) -> list[float]:
         """Of one call of each size; the better of two where warm."""
-        calls = [self._call(size) for size in self._sizes]
+        calls = [self._call(size) for size in sizes]
         return [min(timed(call, self._device) for _ in range(1 + warm)) for call in calls]

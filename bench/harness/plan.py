@@ -21,7 +21,7 @@ from bench.metrics.features import EFFICIENTNET, EFFICIENTNET_SIDE, efficientnet
 from bench.metrics.pretrained import CLIP, CLIP_FILE, DINOV2, DINOV2_FILES, INCEPTION, INCEPTION_FILE, checkpoint
 from bench.registry import USER, Registry
 from bench.survey import BUILT_IN
-from bench.values import Cell, Compute, UserError, Workload, digest
+from bench.values import COMPUTE, Cell, Compute, UserError, Workload, digest
 
 PROTOCOL = 2  # rises when the meaning of any measured number changes
 
@@ -83,7 +83,7 @@ def _cells(
     workload = Workload(dataset=suite.dataset, shape=data.shape, n_classes=data.n_classes, task=task)
     code = strategy_hash(registry, name)
     compute = options.compute or suite.compute
-    marked = {} if compute is Compute.REFERENCE else {"compute": str(compute)}
+    marked = {} if compute is Compute.REFERENCE else {COMPUTE: str(compute)}
     for seed in options.seeds or suite.seeds:
         for overrides in sweep:
             yield Cell(

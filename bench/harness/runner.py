@@ -16,6 +16,7 @@ from bench.harness.environment import provenance
 from bench.harness.jobs import AssetJob, CellJob, Job, Setup, ShardJob
 from bench.harness.leases import Leases
 from bench.harness.plan import asset_names, fit_key
+from bench.harness.shards import drawn_whole
 from bench.harness.show import Display
 from bench.harness.store import PUBLISHED, Store, read_outcome, readable
 from bench.registry import Registry
@@ -88,7 +89,7 @@ class Runner:
         """An asset or a shard that lies there; a cell whose record another runner has written since this run began, well or not."""
         if isinstance(job, AssetJob):
             return (self._setup.assets / self._asset_id(job) / ASSET).is_file()
-        if isinstance(job, ShardJob) and any(self._store.shard_folder(job.cell.id).glob(f"*-{job.first:07d}-*.safetensors")):
+        if isinstance(job, ShardJob) and drawn_whole(self._store.shard_folder(job.cell.id), job.first, job.count):
             return True
         return self._store.stamp(job.cell.id) != self._stamps[job.cell.id]
 

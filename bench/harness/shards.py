@@ -88,6 +88,16 @@ class Shards:
         return None
 
 
+def drawn_whole(folder: Path, first: int, count: int) -> bool:
+    """Whether the files of one model's weights hold all of the samples `first`.., going by their names."""
+    ends: dict[str, int] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        weights, start, size = path.stem.split("-")
+        if int(start) <= ends.setdefault(weights, first):
+            ends[weights] = max(ends[weights], int(start) + int(size))
+    return any(end >= first + count for end in ends.values())
+
+
 def gaps(shards: Iterable[Shard], total: int) -> list[tuple[int, int]]:
     """The stretches (first, count) of samples 0..total that no shard holds."""
     found, at = [], 0

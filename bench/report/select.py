@@ -7,7 +7,7 @@ from bench.cards import Task
 from bench.harness.wanted import nothing_agrees, nothing_in_common, pairs, wanted
 from bench.hints import near
 from bench.report.frame import latest
-from bench.values import Compute, Record, Status, UserError, configuration
+from bench.values import COMPUTE, Compute, Record, Status, UserError, configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,8 @@ def _configurations(records: Sequence[Record], text: str) -> list[list[Record]]:
     meant = wanted(text)
     strategy = meant.strategy({r.cell.strategy for r in records}, "among the records")
     every = [r for r in records if r.cell.strategy == strategy]
-    asked = {"compute": str(Compute.REFERENCE), **meant.chosen}["compute"]
-    found = [r for r in every if r.cell.compute == asked and meant.means({**r.cell.params, "compute": asked})]
+    asked = {COMPUTE: str(Compute.REFERENCE), **meant.chosen}[COMPUTE]
+    found = [r for r in every if r.cell.compute == asked and meant.means({**r.cell.params, COMPUTE: asked})]
     if not found:
         raise UserError(f"no configuration '{text}' among the records{near(text, {name_of(r) for r in every})}")
     groups: dict[str, list[Record]] = {}
