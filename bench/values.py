@@ -95,6 +95,11 @@ class Cell:
         return digest(identity)
 
     @property
+    def terms(self) -> tuple[object, ...]:
+        """What two cells must have in common for their figures to be compared."""
+        return self.workload, self.budget, self.reference_hash, self.protocol
+
+    @property
     def label(self) -> str:
         """How a person tells the cell: name, chosen parameters, task unless it is `Generate`, seed."""
         return f"{configuration(self.strategy, self.shown, self.workload.task)} seed {self.seed}"

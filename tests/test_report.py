@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bench.cards import Degradation, Restore
 from bench.harness.store import Store
 from bench.measures import missing
-from bench.report.frame import board, latest, number
+from bench.report.frame import board, comparable, latest, number
 from bench.report.page import write
 from bench.report.pareto import pareto
 from bench.report.shell import breakable, items, noted
@@ -68,6 +69,30 @@ def test_newest_record_of_a_configuration_stands_for_it() -> None:
     )
     other_seed = made_record("eds.representation.ddim", steps=5, quality=3.0, seed=1)
     assert latest([new, old, other_seed]) in ([other_seed, new], [new, other_seed])
+
+
+def test_no_table_holds_two_budgets_and_no_row_two_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean over seeds, or a claim, would set side by side what was trained differently."""
+    name = "eds.representation.ddim"
+    first, second = (made_record(name, steps=5, quality=q, seed=s) for s, q in enumerate((1.0, 3.0)))
+    edited = changed(made_record(name, steps=5, quality=5.0, seed=1), code_hash="edited")
+    assert comparable([edited, first]) == [edited]  # one row
+    assert comparable([edited, made_record(name, steps=9, quality=1.0)])[1:]  # two
+    small = changed(made_record("eds.state_space.ddpm", steps=5, quality=9.0), budget=dataclasses.replace(first.cell.budget, width=8))
+    other_task = changed(second, workload=dataclasses.replace(second.cell.workload, task=Restore(degradation=Degradation.SUPER_2)))
+    assert comparable([small, first, second, other_task]) == [small, other_task]
+    store = Store(tmp_path / "tiny" / "cpu-test")
+    for record in (small, first, second):
+        store.write(record)
+    monkeypatch.setattr("bench.report.plots.draw", lambda *_: [])
+    report = write("tiny", [store], tmp_path / "report")
+    assert len(report.boards["generate"].info) == 1 and "Left out: 2 older records" in report.html.read_text()
+
+
+def changed(record: Record, **cell: object) -> Record:
+    """Of a day later, with another cell."""
+    provenance = dataclasses.replace(record.provenance, started="2026-02-01T00:00:00+00:00")
+    return dataclasses.replace(record, cell=dataclasses.replace(record.cell, **cell), provenance=provenance)  # type: ignore[arg-type]
 
 
 def test_report_is_written_without_torch(store: Store, tmp_path: Path) -> None:

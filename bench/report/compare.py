@@ -97,7 +97,7 @@ def by_seed(ours: Sequence[Record], theirs: Sequence[Record]) -> Sides:
 
 
 def _draw(cell: Cell) -> tuple[object, ...]:
-    return cell.workload, cell.budget, cell.reference_hash, cell.protocol, cell.seed
+    return *cell.terms, cell.seed
 
 
 def _contrast(quantity: Quantity, sides: Sides) -> Difference:

@@ -1,13 +1,13 @@
 """From records to pandas: one row per configuration and device, over seeds, with its interval, or its reason where empty."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 import pandas as pd
 
-from bench.cards import Generate, task_name
+from bench.cards import Generate, Task, task_name
 from bench.harness.codehash import code_hash
 from bench.measures import Measure, missing
 from bench.report.breakeven import Footprint, breakevens
@@ -26,6 +26,7 @@ __all__ = [
     "by_task",
     "code_state",
     "columns",
+    "comparable",
     "cost",
     "is_limit",
     "latest",
@@ -92,6 +93,21 @@ def latest(records: Iterable[Record]) -> list[Record]:
         chosen = tuple(sorted(cell.shown.items()))  # not all parameters: a default that has changed makes no second configuration
         newest[cell.strategy, chosen, cell.seed, cell.workload.dataset, cell.workload.task, record.provenance.device] = record
     return list(newest.values())
+
+
+def comparable(records: Sequence[Record]) -> list[Record]:
+    """Those on the terms of the newest of their task and data set, and made by the code that made the newest seed of their row.
+
+    The others were measured under another budget, reference or protocol: no table, mean or claim may set them beside these.
+    """
+    by_age = sorted(records, key=lambda r: r.provenance.started)
+    terms = {_table(record): record.cell.terms for record in by_age}
+    code = {(row_key(record), _table(record)): record.cell.code_hash for record in by_age}
+    return [r for r in records if r.cell.terms == terms[_table(r)] and r.cell.code_hash == code[row_key(r), _table(r)]]
+
+
+def _table(record: Record) -> tuple[str, Task]:
+    return record.cell.workload.dataset, record.cell.workload.task
 
 
 def by_task(records: Iterable[Record]) -> dict[str, list[Record]]:

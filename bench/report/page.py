@@ -12,7 +12,7 @@ from bench.report import claims, plots, shell, view
 from bench.report.bibliography import bibtex
 from bench.report.collector import at_rest
 from bench.report.forms import Forms, write_forms
-from bench.report.frame import Board, board, by_task, latest
+from bench.report.frame import Board, board, by_task, comparable, latest
 from bench.report.survey_tables import SurveyTable, survey_tables
 from bench.values import Record, UserError
 
@@ -48,12 +48,14 @@ class Contents:
     survey: tuple[SurveyTable, ...]
     figures: list[plots.Figure]
     stores: Sequence[Store]
+    left_out: int
 
 
 @at_rest()
 def write(suite: str, stores: Sequence[Store], out: Path) -> Report:
     """Everything that a person would look at, for the records of these stores. Raises UserError where there are none."""
-    records = latest(record for store in stores for record in store.records())
+    newest = latest(record for store in stores for record in store.records())
+    records = comparable(newest)
     if not records:
         raise UserError(f"no records of suite '{suite}' yet; `bench run {suite}` makes them")
     out.mkdir(parents=True, exist_ok=True)
@@ -66,6 +68,7 @@ def write(suite: str, stores: Sequence[Store], out: Path) -> Report:
         survey=survey_tables(records, boards),
         figures=plots.draw(boards, records, stores, out),
         stores=stores,
+        left_out=len(newest) - len(records),
     )
     files = _files(contents, out)
     html = out / "index.html"
@@ -115,6 +118,7 @@ def page(contents: Contents, files: Iterable[Path]) -> str:
         samples=view.samples(contents.records, contents.stores, shown),
         machines=view.provenance(contents.records),
         code=view.code_states(contents.boards),
+        left_out=contents.left_out,
         itables=version("itables"),
         files=_by_stem(files),
     )
