@@ -112,6 +112,24 @@ def test_jobs_of_another_runner_are_waited_for_last(monkeypatch: pytest.MonkeyPa
     assert pauses and set(pauses) == {drive.POLL_S}
 
 
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_a_job_that_needs_others_goes_before_those_after_it(slots: int) -> None:
+    """Job 2 needs 0 and 1, job 5 needs 3 and 4: no more is begun of the second three than there are slots with nothing else to do."""
+    over: set[int] = set()
+    needs = {2: {0, 1}, 5: {3, 4}}
+
+    def claim(job: Job) -> Claim:
+        return Claim.MINE if needs.get(job.cell.seed, set()) <= over else Claim.LATER
+
+    engine = Script(slots, lambda job: [Tick("x", 1, 2)] * (job.cell.seed % 3) + [OK])
+    begun: list[int] = []
+    for ended in Drive(engine, desk(claim=claim)).over([job(number)] for number in range(6)):
+        over.add(ended.job.cell.seed)
+        begun = [int(title.split()[-1]) for _, title in engine.begun]
+    assert over == set(range(6)) and sorted(begun) == list(range(6))
+    assert begun == list(range(6)) if slots == 1 else begun.index(2) <= slots + 1 and begun.index(5) == 5
+
+
 def test_no_time_begins_nothing() -> None:
     engine = Script(1, lambda job: [OK])
     assert seeds(list(Drive(engine, desk(limit=lambda job: 9.0 if job.cell.seed else None)).over([[job(0), job(1)]]))) == [1]

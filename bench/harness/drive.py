@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ class Claim(Enum):
 
     MINE = auto()
     HELD = auto()  # by another runner
+    LATER = auto()  # it needs what other jobs of this run are still to make
     DONE = auto()  # nothing is left to do
 
 
@@ -70,18 +71,21 @@ class Drive:
         queue = deque(deque(group) for group in groups)
         mine: list[deque[Job]] = [deque() for _ in range(self._engine.slots)]
         held: deque[Job] = deque()
-        while queue or held or self._running or any(mine):
+        later: deque[Job] = deque()
+        while queue or held or later or self._running or any(mine):
             for slot in self._slots:
-                yield from self._fill(slot, mine, queue, held)
+                yield from self._fill(slot, mine, queue, {Claim.HELD: held, Claim.LATER: later})
             if self._running:
                 news = self._engine.wait(POLL_S)
                 yield from self._heed(news, mine, queue) if news else ()
-            elif held and not queue and not any(mine):
+            elif (held or later) and not queue and not any(mine):
                 time.sleep(POLL_S)
             queue.extend(deque([job]) for job in held)  # another runner may be through with them by now, or gone
+            queue.extendleft(deque([job]) for job in reversed(later))  # their turn has come: they go before those that follow them
             held.clear()
+            later.clear()
 
-    def _fill(self, slot: int, mine: list[deque[Job]], queue: deque[deque[Job]], held: deque[Job]) -> Iterator[Ended]:
+    def _fill(self, slot: int, mine: list[deque[Job]], queue: deque[deque[Job]], aside: Mapping[Claim, deque[Job]]) -> Iterator[Ended]:
         """Give a free slot its next job, if any can be begun."""
         while slot not in self._running and (mine[slot] or queue):
             if not mine[slot]:
@@ -92,8 +96,8 @@ class Drive:
             if limit is None:
                 continue
             claim = self._desk.claim(job)
-            if claim is Claim.HELD:
-                held.append(job)
+            if claim in aside:
+                aside[claim].append(job)
             elif claim is Claim.DONE:
                 yield Ended(job=job, outcome=None)
             else:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -51,6 +52,7 @@ class Runner:
         self._setup, self._store, self._registry, self._clock, self._leases = setup, store, registry, clock, leases
         self._display, self._todo = display, todo
         self._stamps = {cell.id: store.stamp(cell.id) for cell in todo}
+        self._shares: Counter[str] = Counter()  # by cell, those still to be drawn
         self.ok = self.failed = self.elsewhere = 0
 
     def work(self, engine: Engine) -> None:
@@ -61,21 +63,25 @@ class Runner:
             for wave in asset_waves(self._todo):
                 for ended in drive.over([job] for job in wave):
                     self._part_ended(ended)
-            if engine.slots > 1:
-                for ended in drive.over([job] for job in shard_jobs(self._todo, self._trained_nothing(), engine.slots)):
-                    self._part_ended(ended)
-            for ended in drive.over(self._sweeps()):
-                self._cell_ended(ended)
+            for ended in drive.over(self._sweeps(engine.slots)):
+                (self._cell_ended if isinstance(ended.job, CellJob) else self._part_ended)(ended)
         finally:
             engine.close()
             self._leases.close()
 
-    def _sweeps(self) -> Iterator[list[Job]]:
-        """The cells in the order planned, those of one fitted model together."""
-        for _, cells in groupby(self._todo, key=lambda cell: fit_key(cell, self._registry.get(cell.strategy).card)):
+    def _sweeps(self, slots: int) -> Iterator[Sequence[Job]]:
+        """The cells in the order planned, those of one fitted model together, each sweep after the shares of its cells."""
+        trained_nothing = self._trained_nothing() if slots > 1 else set()
+        for _, group in groupby(self._todo, key=lambda cell: fit_key(cell, self._registry.get(cell.strategy).card)):
+            cells = list(group)
+            shares = list(shard_jobs(cells, trained_nothing, slots))
+            self._shares.update(job.cell.id for job in shares)
+            yield from ([job] for job in shares)
             yield [CellJob(cell) for cell in cells]
 
     def _claim(self, job: Job) -> Claim:
+        if isinstance(job, CellJob) and self._shares[job.cell.id]:
+            return Claim.LATER
         if self._is_done(job):
             return Claim.DONE
         if not self._leases.take(self._lease(job)):
@@ -109,6 +115,8 @@ class Runner:
 
     def _part_ended(self, ended: Ended) -> None:
         """An asset or a shard. A failure is told, and then met by the cells that need it."""
+        if isinstance(ended.job, ShardJob):
+            self._shares[ended.job.cell.id] -= 1
         if ended.outcome is not None:
             self._leases.release(self._lease(ended.job))
             said = f": {ended.outcome.reason}" if ended.outcome.reason else ""
