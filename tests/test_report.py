@@ -80,7 +80,8 @@ def test_no_table_holds_two_budgets_and_no_row_two_codes(tmp_path: Path, monkeyp
     assert comparable([edited, made_record(name, steps=9, quality=1.0)])[1:]  # two
     small = changed(made_record("eds.state_space.ddpm", steps=5, quality=9.0), budget=dataclasses.replace(first.cell.budget, width=8))
     other_task = changed(second, workload=dataclasses.replace(second.cell.workload, task=Restore(degradation=Degradation.SUPER_2)))
-    assert comparable([small, first, second, other_task]) == [small, other_task]
+    elsewhere = made_record(name, steps=5, quality=1.0, device="GPU test")
+    assert comparable([small, first, second, other_task, elsewhere]) == [small, other_task, elsewhere]
     store = Store(tmp_path / "tiny" / "cpu-test")
     for record in (small, first, second):
         store.write(record)

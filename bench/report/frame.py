@@ -96,18 +96,19 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
-    """Those on the terms of the newest of their task and data set, and made by the code that made the newest seed of their row.
+    """Those on the terms of the newest of their ranking, and made by the code that made the newest seed of their row.
 
     The others were measured under another budget, reference or protocol: no table, mean or claim may set them beside these.
     """
     by_age = sorted(records, key=lambda r: r.provenance.started)
-    terms = {_table(record): record.cell.terms for record in by_age}
-    code = {(row_key(record), _table(record)): record.cell.code_hash for record in by_age}
-    return [r for r in records if r.cell.terms == terms[_table(r)] and r.cell.code_hash == code[row_key(r), _table(r)]]
+    terms = {_ranking(record): record.cell.terms for record in by_age}
+    code = {(row_key(record), _ranking(record)): record.cell.code_hash for record in by_age}
+    return [r for r in records if r.cell.terms == terms[_ranking(r)] and r.cell.code_hash == code[row_key(r), _ranking(r)]]
 
 
-def _table(record: Record) -> tuple[str, Task]:
-    return record.cell.workload.dataset, record.cell.workload.task
+def _ranking(record: Record) -> tuple[str, Task, str]:
+    """Data set, task and device: two devices are never ranked together, and one may lack weights that a reference needs."""
+    return record.cell.workload.dataset, record.cell.workload.task, record.provenance.device
 
 
 def by_task(records: Iterable[Record]) -> dict[str, list[Record]]:
