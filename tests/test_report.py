@@ -81,7 +81,14 @@ def test_no_table_holds_two_budgets_and_no_row_two_codes(tmp_path: Path, monkeyp
     small = changed(made_record("eds.state_space.ddpm", steps=5, quality=9.0), budget=dataclasses.replace(first.cell.budget, width=8))
     other_task = changed(second, workload=dataclasses.replace(second.cell.workload, task=Restore(degradation=Degradation.SUPER_2)))
     elsewhere = made_record(name, steps=5, quality=1.0, device="GPU test")
-    assert comparable([small, first, second, other_task, elsewhere]) == [small, other_task, elsewhere]
+    assert comparable([small, first, second, other_task, elsewhere]) == [elsewhere, small, other_task]
+    again = changed(small, budget=first.cell.budget)
+    again = dataclasses.replace(again, provenance=dataclasses.replace(again.provenance, started="2026-03-01T00:00:00+00:00"))
+    assert comparable([first, second, small, changed(first, budget=small.cell.budget), again]) == [
+        first,
+        second,
+        again,
+    ]  # as before the detour
     store = Store(tmp_path / "tiny" / "cpu-test")
     for record in (small, first, second):
         store.write(record)

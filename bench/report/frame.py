@@ -1,6 +1,6 @@
 """From records to pandas: one row per configuration and device, over seeds, with its interval, or its reason where empty."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -95,15 +95,16 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return list(newest.values())
 
 
-def comparable(records: Sequence[Record]) -> list[Record]:
-    """Those on the terms of the newest of their ranking, and made by the code that made the newest seed of their row.
+def comparable(records: Iterable[Record]) -> list[Record]:
+    """The newest of each configuration, seed and device, on the terms of its ranking's newest and by the code of its row's newest.
 
     The others were measured under another budget, reference or protocol: no table, mean or claim may set them beside these.
     """
     by_age = sorted(records, key=lambda r: r.provenance.started)
     terms = {_ranking(record): record.cell.terms for record in by_age}
-    code = {(row_key(record), _ranking(record)): record.cell.code_hash for record in by_age}
-    return [r for r in records if r.cell.terms == terms[_ranking(r)] and r.cell.code_hash == code[row_key(r), _ranking(r)]]
+    agreed = [record for record in by_age if record.cell.terms == terms[_ranking(record)]]
+    code = {(row_key(record), _ranking(record)): record.cell.code_hash for record in agreed}
+    return [record for record in latest(agreed) if record.cell.code_hash == code[row_key(record), _ranking(record)]]
 
 
 def _ranking(record: Record) -> tuple[str, Task, str]:

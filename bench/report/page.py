@@ -54,8 +54,8 @@ class Contents:
 @at_rest()
 def write(suite: str, stores: Sequence[Store], out: Path) -> Report:
     """Everything that a person would look at, for the records of these stores. Raises UserError where there are none."""
-    newest = latest(record for store in stores for record in store.records())
-    records = comparable(newest)
+    every = [record for store in stores for record in store.records()]
+    records = comparable(every)
     if not records:
         raise UserError(f"no records of suite '{suite}' yet; `bench run {suite}` makes them")
     out.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def write(suite: str, stores: Sequence[Store], out: Path) -> Report:
         survey=survey_tables(records, boards),
         figures=plots.draw(boards, records, stores, out),
         stores=stores,
-        left_out=len(newest) - len(records),
+        left_out=len(latest(every)) - len(records),
     )
     files = _files(contents, out)
     html = out / "index.html"
