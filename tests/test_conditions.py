@@ -79,7 +79,7 @@ def test_this_processor() -> None:
 
 
 def test_the_allocators_settings_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With them the same processor trains up to twice as fast."""
+    """A record without them would not say why the same processor is slower elsewhere."""
     monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
     assert "MALLOC_TOP_PAD_" not in system()
     monkeypatch.setenv("MALLOC_TOP_PAD_", "67108864")

@@ -80,7 +80,7 @@ class Shards:
 
     def _read(self, path: Path) -> Shard | None:
         """A shard, or None for a damaged file, whose samples are drawn again."""
-        first, count = map(int, path.stem.split("-")[1:])
+        _, first, count = _named(path)
         with suppress(OSError, SafetensorError, ValidationError, KeyError):
             with safe_open(path, framework="pt") as file:
                 shard = Shard(first=first, images=file.get_tensor("images"), taken=TAKEN.validate_json((file.metadata() or {})["taken"]))
@@ -88,13 +88,19 @@ class Shards:
         return None
 
 
+def _named(path: Path) -> tuple[str, int, int]:
+    """(weights, first, count) of a shard, which its file's name tells."""
+    weights, first, count = path.stem.split("-")
+    return weights, int(first), int(count)
+
+
 def drawn_whole(folder: Path, first: int, count: int) -> bool:
     """Whether the files of one model's weights hold all of the samples `first`.., going by their names."""
     ends: dict[str, int] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        weights, start, size = path.stem.split("-")
-        if int(start) <= ends.setdefault(weights, first):
-            ends[weights] = max(ends[weights], int(start) + int(size))
+        weights, start, size = _named(path)
+        if start <= ends.setdefault(weights, first):
+            ends[weights] = max(ends[weights], start + size)
     return any(end >= first + count for end in ends.values())
 
 
