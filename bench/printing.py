@@ -66,6 +66,8 @@ def forecast(expected: "Forecast") -> None:
     """What is to come, a line a quantity; nothing where nothing is to do."""
     if not expected.cells:
         return
+    from bench.report.columns import number
+
     quantities = (
         ("time", expected.seconds, 1 / 60, "min"),
         ("GPU", expected.gpu_hours, 1.0, "GPU-hours"),
@@ -75,7 +77,7 @@ def forecast(expected: "Forecast") -> None:
     )
     print(f"{expected.cells} to do:")
     for name, measure, factor, unit in quantities:
-        print(f"  {name}: {measure.reason}" if measure.value is None else f"  {name}: {measure.value * factor:.2g} {unit}")
+        print(f"  {name}: {measure.reason}" if measure.value is None else f"  {name}: {number(measure.value * factor, 2)} {unit}")
     if expected.unknown:
         print(f"  not in these sums, as no record says anything of them: {', '.join(expected.unknown)}")
 

@@ -133,6 +133,12 @@ def failed_record(strategy: str) -> Record:
     )
 
 
+def later(record: Record, month: int = 2, **cell: object) -> Record:
+    """Made in a later month of its year, with another cell."""
+    provenance = dataclasses.replace(record.provenance, started=f"2026-{month:02}-01T00:00:00+00:00")
+    return dataclasses.replace(record, cell=dataclasses.replace(record.cell, **cell), provenance=provenance)  # type: ignore[arg-type]
+
+
 def with_scores(record: Record, **scores: Measure) -> Record:
     return dataclasses.replace(record, scores=scores)
 

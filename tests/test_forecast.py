@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
+from bench import printing
 from bench.harness.forecast import BYTES_PER_CELL, base_flops, forecast, readable
+from bench.measures import measured
 from bench.meters.carbon import WORLD
 from bench.values import Cell, Record
 from tests.records import made_record
@@ -81,6 +83,13 @@ def test_what_no_record_tells_of_is_named() -> None:
     alone, both = (forecast([*more, record().cell], (), [record()], "CPU test", lambda _: SPEED, WORLD) for more in ((), (cell,)))
     assert both.seconds.value == alone.seconds.value and both.seconds.value and both.unknown == (cell.label,)
     assert forecast([cell], (), [record()], "NVIDIA X", lambda _: SPEED, WORLD).gpu_hours == found.seconds
+
+
+def test_printed_without_exponents(capsys) -> None:  # type: ignore[no-untyped-def]
+    found = forecast([record().cell], (), [record()], "CPU test", lambda _: SPEED, WORLD)
+    printing.forecast(dataclasses.replace(found, seconds=measured(7260.0), kwh=measured(0.0123)))
+    lines = capsys.readouterr().out.splitlines()
+    assert "  time: 121 min" in lines and "  energy: 0.012 kWh" in lines
 
 
 def test_unreadable_records_are_passed_over(tmp_path) -> None:  # type: ignore[no-untyped-def]

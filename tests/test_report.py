@@ -21,7 +21,7 @@ from bench.report.pareto import pareto
 from bench.report.shell import breakable, items, noted
 from bench.report.view import Notes, provenance, rankings, samples
 from bench.values import Record, UserError
-from tests.records import failed_record, made_record
+from tests.records import failed_record, later, made_record
 
 WHOLE = "timeout: ran past its time limit and was ended"
 
@@ -62,11 +62,7 @@ def test_seeds_are_averaged_and_devices_kept_apart() -> None:
 
 def test_newest_record_of_a_configuration_stands_for_it() -> None:
     old, new = (made_record("eds.representation.ddim", steps=5, quality=q) for q in (1.0, 2.0))
-    new = dataclasses.replace(
-        new,
-        cell=dataclasses.replace(new.cell, code_hash="edited", params={**new.cell.params, "codes": 64}),  # a default has changed too
-        provenance=dataclasses.replace(new.provenance, started="2026-02-01T00:00:00+00:00"),
-    )
+    new = later(new, code_hash="edited", params={**new.cell.params, "codes": 64})  # a default has changed too
     other_seed = made_record("eds.representation.ddim", steps=5, quality=3.0, seed=1)
     assert latest([new, old, other_seed]) in ([other_seed, new], [new, other_seed])
 
@@ -75,16 +71,15 @@ def test_no_table_holds_two_budgets_and_no_row_two_codes(tmp_path: Path, monkeyp
     """A mean over seeds, or a claim, would set side by side what was trained differently."""
     name = "eds.representation.ddim"
     first, second = (made_record(name, steps=5, quality=q, seed=s) for s, q in enumerate((1.0, 3.0)))
-    edited = changed(made_record(name, steps=5, quality=5.0, seed=1), code_hash="edited")
+    edited = later(made_record(name, steps=5, quality=5.0, seed=1), code_hash="edited")
     assert comparable([edited, first]) == [edited]  # one row
     assert comparable([edited, made_record(name, steps=9, quality=1.0)])[1:]  # two
-    small = changed(made_record("eds.state_space.ddpm", steps=5, quality=9.0), budget=dataclasses.replace(first.cell.budget, width=8))
-    other_task = changed(second, workload=dataclasses.replace(second.cell.workload, task=Restore(degradation=Degradation.SUPER_2)))
+    small = later(made_record("eds.state_space.ddpm", steps=5, quality=9.0), budget=dataclasses.replace(first.cell.budget, width=8))
+    other_task = later(second, workload=dataclasses.replace(second.cell.workload, task=Restore(degradation=Degradation.SUPER_2)))
     elsewhere = made_record(name, steps=5, quality=1.0, device="GPU test")
     assert comparable([small, first, second, other_task, elsewhere]) == [elsewhere, small, other_task]
-    again = changed(small, budget=first.cell.budget)
-    again = dataclasses.replace(again, provenance=dataclasses.replace(again.provenance, started="2026-03-01T00:00:00+00:00"))
-    detour = [small, changed(first, budget=small.cell.budget)]
+    again = later(small, month=3, budget=first.cell.budget)
+    detour = [small, later(first, budget=small.cell.budget)]
     assert comparable([first, second, *detour, again]) == [first, second, again]
     store = Store(tmp_path / "tiny" / "cpu-test")
     for record in (small, first, second):
@@ -92,12 +87,6 @@ def test_no_table_holds_two_budgets_and_no_row_two_codes(tmp_path: Path, monkeyp
     monkeypatch.setattr("bench.report.plots.draw", lambda *_: [])
     report = write("tiny", [store], tmp_path / "report")
     assert len(report.boards["generate"].info) == 1 and "Left out: 2 older records" in report.html.read_text()
-
-
-def changed(record: Record, **cell: object) -> Record:
-    """Of a day later, with another cell."""
-    provenance = dataclasses.replace(record.provenance, started="2026-02-01T00:00:00+00:00")
-    return dataclasses.replace(record, cell=dataclasses.replace(record.cell, **cell), provenance=provenance)  # type: ignore[arg-type]
 
 
 def test_report_is_written_without_torch(store: Store, tmp_path: Path) -> None:

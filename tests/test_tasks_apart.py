@@ -10,11 +10,12 @@ from bench.cards import Degradation, Edit, Restore, Task, Video
 from bench.harness.store import Store
 from bench.measures import measured
 from bench.report.claims import Verdict, audit
+from bench.report.compare import compare
 from bench.report.frame import by_task, latest
 from bench.report.page import write
 from bench.report.select import matches
 from bench.values import Record, UserError, configuration
-from tests.records import BETTER_THAN_DDPM, made_record
+from tests.records import BETTER_THAN_DDPM, later, made_record
 
 DDIM, DDPM = "eds.representation.ddim", "eds.state_space.ddpm"
 HOLE = Restore(degradation=Degradation.INPAINT, noise=0.05)
@@ -78,6 +79,23 @@ def test_comparison_pairs_within_a_task() -> None:
     assert len(titles) == 2 and all(title.count(task) == 2 for title, task in zip(titles, ("(edit)", "(restore inpaint noise 0.05)")))
     with pytest.raises(UserError, match="no task in common"):
         matches([on(Edit(), DDIM, 1.0), on(HOLE, DDPM, 1.0)], DDIM, DDPM)
+
+
+def test_comparison_is_on_the_newest_terms_that_both_have() -> None:
+    """What was measured again on one side alone, or by edited code, ends no comparison and mixes into none."""
+    ddim, ddpm = ([made_record(name, steps=50, quality=1.0, seed=seed) for seed in (0, 1)] for name in (DDIM, DDPM))
+    longer = dataclasses.replace(ddim[0].cell.budget, train_images=2000)
+    again = [later(record, month=3, budget=longer) for record in ddim]
+    (found,) = matches([*ddim, *ddpm, *again], DDIM, DDPM)
+    assert (found.ours, found.theirs) == (tuple(ddim), tuple(ddpm))
+    (found,) = matches([*ddim, *ddpm, *again, later(ddpm[1], budget=longer)], DDIM, DDPM)
+    assert found.ours == tuple(again) and [r.cell.seed for r in found.theirs] == [1]
+    edited = later(ddim[1], code_hash="edited")
+    (found,) = matches([*ddim, *ddpm, edited], DDIM, DDPM)
+    assert (found.ours, found.theirs) == ((edited,), tuple(ddpm))
+    (found,) = matches([*again, *ddpm], DDIM, DDPM)
+    with pytest.raises(UserError, match="no common seed, budget and reference"):
+        compare(found.ours, found.theirs)
 
 
 def test_claim_on_clips_reads_the_distance_of_whole_clips() -> None:

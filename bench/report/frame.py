@@ -85,14 +85,18 @@ class Board:
         return pd.DataFrame(shown, index=self.values.index)
 
 
-def latest(records: Iterable[Record]) -> list[Record]:
-    """Of each configuration, seed and device the newest record: an edited strategy leaves its older ones in the store."""
+def latest(records: Iterable[Record], apart: Callable[[Record], object] = lambda _record: None) -> list[Record]:
+    """Of each configuration, seed and device the newest record: an edited strategy leaves its older ones in the store.
+
+    Records that differ in what `apart` says of them do not replace each other. Oldest first.
+    """
     newest: dict[tuple[object, ...], Record] = {}
     for record in sorted(records, key=lambda r: r.provenance.started):
         cell = record.cell
         chosen = tuple(sorted(cell.shown.items()))  # not all parameters: a default that has changed makes no second configuration
-        newest[cell.strategy, chosen, cell.seed, cell.workload.dataset, cell.workload.task, record.provenance.device] = record
-    return list(newest.values())
+        workload = (cell.workload.dataset, cell.workload.task)
+        newest[cell.strategy, chosen, cell.seed, *workload, record.provenance.device, apart(record)] = record
+    return sorted(newest.values(), key=lambda r: r.provenance.started)
 
 
 def comparable(records: Iterable[Record]) -> list[Record]:

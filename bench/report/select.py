@@ -35,7 +35,7 @@ def matches(records: Iterable[Record], ours: str, theirs: str) -> list[Match]:
     A pair has one task. One configuration on each side of a task are a pair whatever their parameters. Raises UserError for a name that
     means no strategy, several, or one without a finished record, and where no two configurations agree.
     """
-    newest = sorted(latest(records), key=lambda r: r.provenance.started)  # of two with one label the later stands
+    newest = latest(records, apart=lambda r: (r.cell.terms, r.cell.code_hash))
     left, right = (_configurations(newest, side) for side in (ours, theirs))
     tasks = dict.fromkeys(a[0].cell.workload.task for a in left if any(_of_task(right, a[0].cell.workload.task)))
     if not tasks:
@@ -78,9 +78,21 @@ def _by_device(ours: list[Record], theirs: list[Record]) -> list[Match]:
     left, right = (sorted({r.provenance.device for r in side}) for side in (ours, theirs))
     pairs = [(x, x) for x in left if x in right] or [(x, y) for x in left for y in right]
     return [
-        Match(
-            ours=tuple(r for r in ours if r.provenance.device == x),
-            theirs=tuple(r for r in theirs if r.provenance.device == y),
+        _on_shared_terms(
+            [r for r in ours if r.provenance.device == x],
+            [r for r in theirs if r.provenance.device == y],
         )
         for x, y in pairs
     ]
+
+
+def _on_shared_terms(ours: list[Record], theirs: list[Record]) -> Match:
+    """Of either side, both oldest first, what was measured on the newest terms that both have, each by one code."""
+    shared = {r.cell.terms for r in ours} & {r.cell.terms for r in theirs}
+    by_age = sorted((r for r in (*ours, *theirs) if r.cell.terms in shared), key=lambda r: r.provenance.started)
+    sides = [[r for r in side if not by_age or r.cell.terms == by_age[-1].cell.terms] for side in (ours, theirs)]
+    return Match(ours=_of_newest_code(sides[0]), theirs=_of_newest_code(sides[1]))
+
+
+def _of_newest_code(side: list[Record]) -> tuple[Record, ...]:
+    return tuple(r for r in side if r.cell.code_hash == side[-1].cell.code_hash)
