@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 from scipy import stats
 
+from bench.cards import Edit
 from bench.report.claims import Verdict, audit, claims_table
 from bench.values import Record
-from tests.records import made_record
+from tests.records import later, made_record
 
 
 def pair(ours: float, seed: int) -> list[Record]:
@@ -51,6 +52,15 @@ def test_a_claims_figures_and_ratio() -> None:
     assert one.ratio is not None and one.ratio.value == 0.5 and one.ratio.low is None
     (none,) = audit(pair(1.0, 0)[:1])
     assert none.ratio is None and claims_table([none])["Ratio"].tolist() == [""]
+
+
+def test_figures_name_what_differs_between_pairs() -> None:
+    here = pair(1.0, 0)
+    there = [dataclasses.replace(r, provenance=dataclasses.replace(r.provenance, device="GPU test")) for r in here]
+    edited = [later(r, workload=dataclasses.replace(r.cell.workload, task=Edit())) for r in here]
+    assert audit([*here, *there])[0].figures == ["on CPU test, seed 0: 1 / 2", "on GPU test, seed 0: 1 / 2"]
+    assert audit([*here, *edited])[0].figures == ["edit, seed 0: 1 / 2", "generate, seed 0: 1 / 2"]
+    assert audit([*there, *edited])[0].figures == ["edit on CPU test, seed 0: 1 / 2", "generate on GPU test, seed 0: 1 / 2"]
 
 
 def test_claims_table_is_whole_without_claims() -> None:

@@ -66,9 +66,15 @@ class Audit:
         return len({pair.seed for pair in self.pairs})
 
     @property
-    def placed(self) -> bool:
-        """Whether a pair must be told with its task and device."""
-        return len({(pair.device, pair.task) for pair in self.pairs}) > 1
+    def figures(self) -> list[str]:
+        """`seed 0: 1.2 [1.1, 1.3] / 2.4 [2.2, 2.6]`, a text a pair; task or device before it where the pairs are of several."""
+        tasks, devices = ({p.task for p in self.pairs}, {p.device for p in self.pairs})
+        texts = []
+        for pair in self.pairs:
+            place = [pair.task] * (len(tasks) > 1) + [f"on {pair.device}"] * (len(devices) > 1)
+            where = " ".join(place) + ", " if place else ""
+            texts.append(f"{where}seed {pair.seed}: {with_interval(pair.ours)} / {with_interval(pair.baseline)}")
+        return texts
 
     @property
     def ratio(self) -> Measure | None:
@@ -77,7 +83,7 @@ class Audit:
         if not ratios or len(ratios) < len(self.pairs):
             return None
         mean = math.fsum(ratios) / len(ratios)
-        if len(ratios) < ENOUGH_SEEDS or self.placed:
+        if len(ratios) < ENOUGH_SEEDS or len({(pair.device, pair.task) for pair in self.pairs}) > 1:
             return Measure(value=mean, n=len(ratios))
         deviation = math.sqrt(math.fsum((r - mean) ** 2 for r in ratios) / (len(ratios) - 1))
         reach = student(len(ratios) - 1) * deviation / math.sqrt(len(ratios))
@@ -161,7 +167,7 @@ COLUMNS = (
 def _row(a: Audit) -> dict[str, object]:
     ratio = a.ratio
     said = (a.id, a.strategy, a.claim.text, a.claim.figure, a.claim.source, "yes" if a.claim.verified else "no", a.predicate)
-    figures = "; ".join(figures_of(pair, a.placed) for pair in a.pairs)
+    figures = "; ".join(a.figures)
     bounds = ["" if x is None else f"{x:.6g}" for x in ((ratio.value, ratio.low, ratio.high) if ratio else (None,) * 3)]
     return dict(zip(COLUMNS, (*said, figures, *bounds, a.seeds, str(a.verdict), a.why), strict=True))
 
@@ -173,19 +179,13 @@ def printed_claims(audits: Sequence[Audit]) -> pd.DataFrame:
             "Claim": a.claim.text,
             "Strategy": a.strategy,
             "In the paper": f"{a.claim.figure} ({a.claim.source}{'' if a.claim.verified else '; second-hand'})",
-            "Ours / baseline": "; ".join(figures_of(pair, a.placed) for pair in a.pairs) or "none",
+            "Ours / baseline": "; ".join(a.figures) or "none",
             "Ratio": with_interval(a.ratio) if a.ratio else "-",
             "Verdict": f"{a.verdict} ({a.why})",
         }
         for a in audits
     ]
     return pd.DataFrame(rows, columns=["Claim", "Strategy", "In the paper", "Ours / baseline", "Ratio", "Verdict"])
-
-
-def figures_of(pair: Pair, placed: bool) -> str:
-    """`seed 0: 1.2 [1.1, 1.3] / 2.4 [2.2, 2.6]`; `placed` names task and device before it."""
-    where = f"{pair.task} on {pair.device}, " if placed else ""
-    return f"{where}seed {pair.seed}: {with_interval(pair.ours)} / {with_interval(pair.baseline)}"
 
 
 def with_interval(measure: Measure) -> str:

@@ -111,7 +111,6 @@ def page(contents: Contents, files: Iterable[Path]) -> str:
         audits=contents.audits,
         verdicts=_counts(contents.audits),
         enough_seeds=claims.ENOUGH_SEEDS,
-        figures_of=claims.figures_of,
         with_interval=claims.with_interval,
         figures=[{"title": f.title, "alt": f.alt, "svg": f.svg.name, "uri": view.compact(f.png)} for f in contents.figures],
         survey=contents.survey,
