@@ -12,7 +12,8 @@ from bench.data.images import to_model
 from bench.nets.context import ContextUNet
 from bench.nets.unet import UNet
 
-CHUNK = 1024  # images, or queries, that are held in double precision at once
+CHUNK = 1024  # images that are held in double precision at once
+SCORES = 1 << 23  # inner products that are: 64 MiB
 
 
 def embeddings(images: Tensor, dimensions: int) -> Tensor:
@@ -37,13 +38,16 @@ def nearest(queries: Tensor, index: Tensor, k: int, allowed: Tensor) -> Tensor:
     A flat, exact search: one product of matrices. In double precision, so that the batch's shape decides no near tie.
     """
     scores = queries.double() @ index.double().T
-    return scores.masked_fill(~allowed, -torch.inf).topk(k, dim=1).indices
+    return scores.masked_fill_(~allowed, -torch.inf).topk(k, dim=1).indices
 
 
 def others(index: Tensor, k: int) -> Tensor:
     """The k nearest other entries (N, k) of each entry of the index (N, d): xi_k with the query left out."""
     entries = torch.arange(len(index), device=index.device)
-    return torch.cat([nearest(index[part], index, k, part[:, None] != entries) for part in entries.split(CHUNK)])
+    found = entries.new_empty(len(index), k)  # filled in place: kept parts would lie between the blocks of scores and let none be used again
+    for part in entries.split(max(1, SCORES // len(index))):
+        found[part] = nearest(index[part], index, k, part[:, None] != entries)
+    return found
 
 
 def proposal(counts: Tensor, labels: Tensor, n_classes: int, top_m: float) -> Tensor:
