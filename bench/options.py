@@ -40,7 +40,7 @@ Data = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Folder that h
 Download = Annotated[bool, typer.Option("--download", help="Allow downloads of data and Inception weights.")]
 Weights = Annotated[Optional[Path], typer.Option(metavar="FILE", help="torch-fidelity's Inception weights.")]
 WhichCompute = Annotated[
-    Optional[Compute], typer.Option("--compute", help="fast: compiled, channels last, on a GPU in bfloat16; rows of their own.")
+    Optional[Compute], typer.Option("--compute", help="fast: compiled, channels last, in bfloat16 on a GPU or with AMX; rows of their own.")
 ]
 Country = Annotated[Optional[str], typer.Option(metavar="ISO", help="Where the electricity comes from (FRA); by default the world's mean.")]
 MaxMinutes = Annotated[Optional[float], typer.Option(help="Start no cell that cannot finish within this time.")]

@@ -35,7 +35,7 @@ class Compute(StrEnum):
     """How networks are evaluated while sampling. Training, and so the fitted model, is the same; likelihoods are always as written."""
 
     REFERENCE = "reference"  # float32, as written
-    FAST = "fast"  # compiled, channels last; on a GPU in bfloat16
+    FAST = "fast"  # compiled, channels last; in bfloat16 on a GPU, or on a processor with AMX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ def nearest(queries: Tensor, index: Tensor, k: int, allowed: Tensor) -> Tensor:
 def others(index: Tensor, k: int) -> Tensor:
     """The k nearest other entries (N, k) of each entry of the index (N, d): xi_k with the query left out."""
     entries = torch.arange(len(index), device=index.device)
-    found = entries.new_empty(len(index), k)  # filled in place: kept parts would lie between the blocks of scores and let none be used again
+    found = entries.new_empty(len(index), k)  # in place: parts that are kept lie between blocks of scores, and none is used again
     for part in entries.split(max(1, SCORES // len(index))):
         found[part] = nearest(index[part], index, k, part[:, None] != entries)
     return found

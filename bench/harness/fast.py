@@ -1,4 +1,4 @@
-"""The fast way to evaluate networks while sampling: compiled, channels last, on a GPU in bfloat16.
+"""The fast way to evaluate networks while sampling: compiled, channels last, in bfloat16 where the device has matrix units for it.
 
 Weights, draws and loops are those of the reference. A strategy knows of none of it: the networks' `forward` is replaced while it samples.
 """
@@ -62,7 +62,7 @@ def _fast(network: nn.Module, device: torch.device) -> Iterator[None]:
     compiled = torch.compile(network.forward)
 
     def forward(*args: Any, **named: Any) -> Any:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
             made = compiled(*tree_map(channels_last, args), **named)
         return tree_map(as_float32, made)
 
@@ -71,6 +71,11 @@ def _fast(network: nn.Module, device: torch.device) -> Iterator[None]:
         yield
     finally:
         del network.forward
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """On GPUs and on processors with AMX; elsewhere it is emulated, and slower than float32."""
+    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def channels_last(value: Any) -> Any:
@@ -112,7 +117,8 @@ class Rival:
         first, later = both
         seconds, saved = sum(first) - sum(later), (self._as_written_s - later[-1]) / n
         how = f"first calls less later ones, of batches of {', '.join(map(str, self._sizes))}"
-        rates = f"{n / self._as_written_s:.4g} images/s as written, {n / later[-1]:.4g} compiled, at batch {n}"
+        format_ = "bfloat16" if bfloat16_pays(self._device) else "float32"
+        rates = f"{n / self._as_written_s:.4g} images/s as written, {n / later[-1]:.4g} compiled, in {format_}, at batch {n}"
         never = missing(f"never: {rates}")
         return Compilation(measured(seconds, method=how), measured(seconds / saved, method=rates) if saved > 0 else never)
 
