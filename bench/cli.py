@@ -31,6 +31,8 @@ from bench.options import (
     Weights,
     WhichCompute,
     WhichEngine,
+    Workers,
+    divide,
     engine_of,
     recorded,
     report_folder,
@@ -125,6 +127,7 @@ def run(
     device: Device = None,
     results: Results = None,
     max_minutes: MaxMinutes = None,
+    workers: Workers = 1,
     engine: WhichEngine = EngineName.LOCAL,
     address: Address = None,
     data: Data = None,
@@ -135,6 +138,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run what is missing of a suite, then write and print its report. Run again to go on."""
+    divide(workers)
     from rich.console import Console
 
     from bench.harness.environment import pick_device
@@ -146,7 +150,7 @@ def run(
     chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute)
     root, where = results or LOCAL, pick_device(device)
     display = Display(Console(stderr=as_json))
-    opened = engine_of(engine, address)
+    opened = engine_of(engine, address, workers)
     with resumable():
         outcome = run_suite(chosen, registry, options, root=root, device=where, max_minutes=max_minutes, display=display, engine=opened)
     counts = {key: getattr(outcome, key) for key in ("planned", "reused", "ok", "failed", "not_started")}

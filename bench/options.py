@@ -1,5 +1,6 @@
 """The options that commands share, and what they mean together."""
 
+import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -44,6 +45,9 @@ WhichCompute = Annotated[
 ]
 Country = Annotated[Optional[str], typer.Option(metavar="ISO", help="Where the electricity comes from (FRA); by default the world's mean.")]
 MaxMinutes = Annotated[Optional[float], typer.Option(help="Start no cell that cannot finish within this time.")]
+Workers = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Cells that run side by side on this machine's processor, each on its part of the cores.")
+]
 WhichEngine = Annotated[EngineName, typer.Option("--engine", help="This machine's workers, or a Ray cluster (extra `cluster`).")]
 Address = Annotated[
     Optional[str], typer.Option(metavar="HOST:PORT", help="The Ray cluster's; by default one that runs here, or a new one.")
@@ -83,9 +87,21 @@ def resolve(
     return chosen, registry, options
 
 
-def engine_of(name: EngineName, address: str | None) -> "Callable[[Setup], Engine]":
+def divide(workers: int) -> None:
+    """Give each worker its part of the cores. Before torch is imported, here and in them."""
+    from bench.meters.processor import THREADS, cores
+
+    if workers > cores():
+        raise UserError(f"--workers {workers} asked for, and this machine has {cores()} cores")
+    if workers > 1:
+        os.environ[THREADS] = str(cores() // workers)
+
+
+def engine_of(name: EngineName, address: str | None, workers: int) -> "Callable[[Setup], Engine]":
     """What opens the engine once the run knows its setup."""
     if name is EngineName.RAY:
+        if workers > 1:
+            raise UserError("--workers goes with --engine local: a cluster has a worker a device")
         from bench.harness.engines.ray import RayEngine
 
         return partial(RayEngine, address=address)
@@ -93,7 +109,7 @@ def engine_of(name: EngineName, address: str | None) -> "Callable[[Setup], Engin
         raise UserError("--address goes with --engine ray")
     from bench.harness.engines.local import local_engine
 
-    return local_engine
+    return partial(local_engine, workers=workers)
 
 
 def recorded(suite: str, results: Path | None) -> "tuple[str, Path, list[Store]]":

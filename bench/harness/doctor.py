@@ -7,6 +7,7 @@ import torch
 
 from bench.data.datasets import LOADERS, DataSource, load
 from bench.harness import environment
+from bench.harness.fast import told_format
 from bench.meters.energy import gpu_source
 from bench.meters.host import host_source
 from bench.meters.nvml import NoGpuEnergy
@@ -23,9 +24,10 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Device, energy source, packages, strategies, Inception weights, data sets."""
+    """Device, energy source, number format of fast networks, packages, strategies, Inception weights, data sets."""
     device = environment.pick_device(None)
     found = [Finding("device", True, environment.device_name(device)), _energy(device)]
+    found.append(Finding("fast networks", True, f"compiled, in {told_format(device)}"))
     found += [Finding(name, version != "absent", version) for name, version in environment.versions().items()]
     registry = discover()
     found.append(Finding("strategies", True, f"{len(list(registry))} registered"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from bench.meters.processor import cores, threads
 from bench.values import Provenance, UserError
 
 PACKAGES = ("torch", "torchvision", "diffusers", "torch-fidelity", "codecarbon", "fvcore", "numpy")
@@ -27,10 +28,14 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """`NVIDIA H100 80GB HBM3`, or `CPU AMD EPYC, 2 cores`: ranks in time and energy never mix two of them."""
+    """`NVIDIA H100 80GB HBM3`, `CPU AMD EPYC, 2 cores`, or, of one thread, `CPU AMD EPYC, 1 of 2 cores`.
+
+    Ranks in time and energy never mix two of them.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU {_processor()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    used = "" if threads() == cores() else f"{threads()} of "
+    return f"CPU {_processor()}, {used}{cores()} cores"
 
 
 def host() -> str:

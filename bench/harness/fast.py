@@ -62,7 +62,7 @@ def _fast(network: nn.Module, device: torch.device) -> Iterator[None]:
     compiled = torch.compile(network.forward)
 
     def forward(*args: Any, **named: Any) -> Any:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=number_format(device) is torch.bfloat16):
             made = compiled(*tree_map(channels_last, args), **named)
         return tree_map(as_float32, made)
 
@@ -73,9 +73,14 @@ def _fast(network: nn.Module, device: torch.device) -> Iterator[None]:
         del network.forward
 
 
-def bfloat16_pays(device: torch.device) -> bool:
-    """On GPUs and on processors with AMX; elsewhere it is emulated, and slower than float32."""
-    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+def number_format(device: torch.device) -> torch.dtype:
+    """bfloat16 on GPUs and on processors with AMX; others have no matrix units for it."""
+    has_units = device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)
+    return torch.bfloat16 if has_units else torch.float32
+
+
+def told_format(device: torch.device) -> str:
+    return str(number_format(device)).removeprefix("torch.")
 
 
 def channels_last(value: Any) -> Any:
@@ -117,8 +122,8 @@ class Rival:
         first, later = both
         seconds, saved = sum(first) - sum(later), (self._as_written_s - later[-1]) / n
         how = f"first calls less later ones, of batches of {', '.join(map(str, self._sizes))}"
-        format_ = "bfloat16" if bfloat16_pays(self._device) else "float32"
-        rates = f"{n / self._as_written_s:.4g} images/s as written, {n / later[-1]:.4g} compiled, in {format_}, at batch {n}"
+        quick = f"{n / later[-1]:.4g} compiled, in {told_format(self._device)}"
+        rates = f"{n / self._as_written_s:.4g} images/s as written, {quick}, at batch {n}"
         never = missing(f"never: {rates}")
         return Compilation(measured(seconds, method=how), measured(seconds / saved, method=rates) if saved > 0 else never)
 

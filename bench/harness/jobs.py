@@ -9,12 +9,13 @@ from bench.values import Cell, Status
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker needs to know once."""
+    """What a worker needs to know once. `workers` are those that the processor is divided among."""
 
     device: str
     options: Options
     assets: Path
     store: Path
+    workers: int = 1
 
     def on(self, device: str) -> "Setup":
         return replace(self, device=device)

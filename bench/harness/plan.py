@@ -73,7 +73,9 @@ def plan(suite: Suite, registry: Registry, options: Options) -> Plan:
                 continue
             found = _cells(name, task, sweep, suite, registry, options, data, references(task))
             cells.update({cell.id: cell for cell in found})
-    ordered = sorted(cells.values(), key=lambda c: (len(c.asset_ids), c.strategy, task_name(c.workload.task), c.seed))
+    fits = {cell.id: fit_key(cell, registry.get(cell.strategy).card) for cell in cells.values()}
+    first = {key: place for place, key in reversed(list(enumerate(fits.values())))}
+    ordered = sorted(cells.values(), key=lambda c: (len(c.asset_ids), c.strategy, task_name(c.workload.task), c.seed, first[fits[c.id]]))
     return Plan(cells=ordered, skipped=skipped)
 
 

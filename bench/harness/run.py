@@ -20,7 +20,7 @@ from bench.harness.samples import save_real
 from bench.harness.show import Display
 from bench.harness.store import Store, dump, slug, write_atomic
 from bench.harness.suite import Suite
-from bench.measures import Measure, missing
+from bench.measures import Measure, measured, missing
 from bench.registry import Registry
 from bench.values import Cell, Status
 
@@ -73,10 +73,12 @@ def run(
     clock = Clock(deadline, 60 * suite.cell_minutes, _history(store))
     runner = Runner(setup, store, registry, clock, Leases(root / "leases"), display, todo)
     with display.suite(suite, len(cells), len(cells) - len(todo)):
-        runner.work(engine(setup))
+        opened = engine(setup)
+        slots = opened.slots
+        runner.work(opened)
     return Outcome(
         store=store,
-        forecast_s=expected,
+        forecast_s=expected if expected.value is None else measured(expected.value / slots, method=expected.method),
         measured_s=time.monotonic() - begin,
         planned=len(cells),
         reused=len(cells) - len(todo) + runner.elsewhere,

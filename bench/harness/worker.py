@@ -28,6 +28,7 @@ from bench.harness.scenes import scene_of
 from bench.harness.store import Store
 from bench.meters.carbon import place
 from bench.meters.energy import idle_power
+from bench.meters.host import Host
 from bench.registry import discover
 from bench.values import Cell, Status, UserError
 
@@ -52,6 +53,7 @@ class Workshop:
     def __init__(self, setup: Setup, tell: Callable[[Tick], None]) -> None:
         self._setup, self._report = setup, _throttled(tell)
         self._device = torch.device(setup.device)
+        Host.sharers = setup.workers
         idle_power(self._device)  # now, before the device has work
         self._registry = discover(setup.options.plugins)
         self._store = Store(setup.store)

@@ -1,7 +1,7 @@
 """Energy of processor and memory through codecarbon, offline."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.measures import EnergySource, Measure, measured, missing
 from bench.meters.carbon import WORLD
@@ -15,7 +15,12 @@ HOST_SOURCES = {  # by codecarbon's mode of reading the processor
 
 
 class Host:
-    """Processor and memory of this process, one stretch at a time."""
+    """Processor and memory of this process, one stretch at a time.
+
+    `sharers` are the workers that this processor is divided among, this process one of them.
+    """
+
+    sharers: ClassVar[int] = 1
 
     def __init__(self) -> None:
         logging.getLogger("codecarbon").disabled = True
@@ -46,6 +51,8 @@ class Host:
         data = self._tracker.stop_task()
         if data is None:
             return missing("failed: codecarbon reported nothing")
+        if self.source is EnergySource.RAPL and self.sharers > 1:
+            return missing(f"not measured: RAPL counts the whole processor, which {self.sharers} workers share")
         return measured(data.cpu_energy + data.ram_energy)  # not its total, to which a second tracker of a process adds all GPUs
 
 

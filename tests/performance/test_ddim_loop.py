@@ -19,13 +19,14 @@ from bench.diffusion.loops import ddim
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
-from bench.harness.fast import bfloat16_pays
+from bench.harness.fast import number_format
 from bench.meters.latency import timed
 from bench.nets.ema import seeded
 from tests.performance.ratios import Comparison, compare
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ON_GPU = DEVICE.type == "cuda"
+IN_BFLOAT16 = number_format(DEVICE) is torch.bfloat16
 STEPS = 20
 BATCHES = (16, 512) if ON_GPU else (1, 16, 64)
 TINY = {
@@ -38,7 +39,7 @@ DDPM_CIFAR = {  # 35.7 million parameters (arXiv 2006.11239, appendix B)
     "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
 }  # fmt: skip
 GOALS = ("2.5x at batch 512", "1.0x at batch 512, 1.3x at 16") if ON_GPU else ("1.3x at batch 64", "1.0x")  # default, fast pipeline
-needs_bfloat16 = pytest.mark.skipif(not bfloat16_pays(DEVICE), reason="bfloat16 saves no time on a processor without AMX")
+needs_bfloat16 = pytest.mark.skipif(not IN_BFLOAT16, reason="bfloat16 saves no time on a processor without AMX")
 
 
 class Adapted(nn.Module):
@@ -179,6 +180,6 @@ def test_difference_after_fifty_steps() -> None:
         away = float((plain - pipeline).abs().max())
     print(f"\nlargest difference after 50 steps, ours against DDIMPipeline, float32, {DEVICE}: {away:.2g}; goal at most 1e-4")
     assert away <= 1e-3
-    if bfloat16_pays(DEVICE):
+    if IN_BFLOAT16:
         off = (ours(Fast(net, torch.bfloat16), batch, 50)().clamp(-1, 1).cpu() - plain).abs()
         print(f"difference after 50 steps, bfloat16 against float32: largest {float(off.max()):.2g}, mean {float(off.mean()):.2g}")

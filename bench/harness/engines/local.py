@@ -1,7 +1,8 @@
-"""The embedded engine: one worker process a device of this machine, replaced after any fault, timeout or death."""
+"""The embedded engine: worker processes on this machine's devices, replaced after any fault, timeout or death."""
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -11,13 +12,17 @@ from bench.harness.engine import News
 from bench.harness.engines.starting import started
 from bench.harness.environment import device_name
 from bench.harness.jobs import Done, Job, Message, Setup, Tick
-from bench.values import Status
+from bench.values import Status, UserError
 
 GRACE_S = 2.0
 
 
-def local_engine(setup: Setup) -> "LocalEngine":
-    """One worker; where the setup says `cuda`, one for each of this machine's devices that is like the first."""
+def local_engine(setup: Setup, workers: int = 1) -> "LocalEngine":
+    """So many workers on the processor; one on a GPU, or, where the setup says `cuda`, on each of this machine's that is like the first."""
+    if setup.device == "cpu":
+        return LocalEngine([replace(setup, workers=workers)] * workers)
+    if workers > 1:
+        raise UserError("--workers divides a processor; a GPU has one worker")
     if setup.device != "cuda":
         return LocalEngine([setup])
     devices = [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
