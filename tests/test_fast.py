@@ -1,6 +1,7 @@
 """Networks evaluated fast draw the images that they draw as written, are counted alike, and stand in rows of their own."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,7 +173,10 @@ def planned(suite: Path, compute: Compute) -> Cell:
     return next(c for c in plan(load(str(suite)), discover(()), options).cells if c.params["steps"] == 2)
 
 
-def test_ids_of_records_that_are_older_than_the_choice_stay() -> None:
+def test_ids_of_records_that_are_older_than_the_choice_stay(tmp_path: Path) -> None:
     paths = sorted((Path(__file__).parent.parent / "results/digits").glob("*/records/*.json"))
-    assert paths and all(b'"compute"' not in path.read_bytes() for path in paths)
-    assert [read_record(path).cell.id for path in paths] == [path.stem for path in paths]
+    for path in paths:
+        older = json.loads(path.read_bytes())
+        assert older["cell"].pop("compute") == "reference"
+        (tmp_path / path.name).write_text(json.dumps(older))
+    assert paths and [read_record(tmp_path / path.name).cell.id for path in paths] == [path.stem for path in paths]
