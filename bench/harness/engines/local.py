@@ -19,7 +19,7 @@ GRACE_S = 2.0
 
 def local_engine(setup: Setup, workers: int = 1) -> "LocalEngine":
     """So many workers on the processor; one on a GPU, or, where the setup says `cuda`, on each of this machine's that is like the first."""
-    if setup.device == "cpu":
+    if not setup.device.startswith("cuda"):
         return LocalEngine([replace(setup, workers=workers)] * workers)
     if workers > 1:
         raise UserError("--workers divides a processor; a GPU has one worker")
