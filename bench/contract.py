@@ -6,6 +6,7 @@ store or clock.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -23,6 +24,15 @@ Progress = Callable[[str, int, int], None]
 
 def silent(_what: str, _done: int, _total: int) -> None:
     """A `Progress` that nobody reads."""
+
+
+Evaluation = Callable[[nn.Module], AbstractContextManager[None]]
+"""Inside the block the module's networks are evaluated in some way: as written, or faster."""
+
+
+def as_written(_module: nn.Module) -> AbstractContextManager[None]:
+    """The `Evaluation` of the reference."""
+    return nullcontext()
 
 
 class Denoiser(nn.Module, ABC):
@@ -115,7 +125,8 @@ class Kit:
     """What `fit` may use: data, budget, seed, and the assets that the strategy's card names.
 
     `images` (N, C, H, W) uint8 and `labels` (N,) are the training split, on `device`; for the task `Video` they are clips (N, F, C, H, W)
-    of as many frames as the task has, for `FewShot` the images of the classes that are not held out.
+    of as many frames as the task has, for `FewShot` the images of the classes that are not held out. A training loop runs inside
+    `evaluated(net)`.
     """
 
     workload: Workload
@@ -125,6 +136,7 @@ class Kit:
     device: torch.device
     seed: int
     progress: Progress = silent
+    evaluated: Evaluation = as_written
     assets: Mapping[AssetName, Callable[[], nn.Module]] = field(default_factory=dict)
 
     def denoiser(self) -> Denoiser:

@@ -61,7 +61,7 @@ def digits(_source: DataSource) -> Split:
 
 def fashion_mnist(source: DataSource) -> Split:
     """Fashion-MNIST (arXiv 1708.07747), 28x28, 60,000 train and 10,000 test."""
-    folder = _find_fashion(source)
+    folder = find_fashion(source)
     parts = [_idx(folder, f"{part}-{kind}") for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     return parts[0], parts[1], parts[2], parts[3]
 
@@ -134,7 +134,7 @@ def _nchw(images: np.ndarray) -> Tensor:
     return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
 
 
-def _find_fashion(source: DataSource) -> Path:
+def find_fashion(source: DataSource) -> Path:
     candidates = [source.folder] if source.folder else [_cache() / "FashionMNIST" / "raw", DEBIAN_FASHION]
     for folder in candidates:
         for inside in (folder, folder / "FashionMNIST" / "raw"):

@@ -5,6 +5,7 @@ tensor arithmetic, so that any device and any batch gives the same numbers up to
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -12,18 +13,26 @@ from torch import Tensor
 GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 MIX_A = -4658895280553007687  # 0xBF58476D1CE4E5B9
 MIX_B = -7723592293110705685  # 0x94D049BB133111EB
+STRIDE = 0x5851F42D4C957F2D  # between draws
+AHEAD = 16  # draws whose keys are hashed in one go
 
 
 def mix(z: Tensor) -> Tensor:
     """SplitMix64's finaliser, a bijection of int64 with full avalanche; products wrap modulo 2**64."""
-    z = (z ^ _shift(z, 30)) * MIX_A
-    z = (z ^ _shift(z, 27)) * MIX_B
-    return z ^ _shift(z, 31)
+    z = (z ^ _shift(z, 30)).mul_(MIX_A)
+    z = z.bitwise_xor_(_shift(z, 27)).mul_(MIX_B)
+    return z.bitwise_xor_(_shift(z, 31))
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
     """Logical right shift: torch shifts int64 arithmetically, so the copied sign bits are masked off."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+@lru_cache(maxsize=64)
+def _counters(count: int, device: torch.device) -> Tensor:
+    """(count,) int64: the positions of a draw, spread over all bits. Kept, as a small network's step waits for every operation."""
+    return torch.arange(1, count + 1, device=device, dtype=torch.int64) * GOLDEN
 
 
 class SeededDraws:
@@ -37,9 +46,9 @@ class SeededDraws:
         """(B, *shape) float32 by Box and Muller, two normals from each 64 bits."""
         count = math.prod(shape)
         bits = self._bits((count + 1) // 2)
-        u = (_shift(bits, 32).float() + 0.5) * 2.0**-32  # (0, 1]: float32 may round up to 1, whose log is 0
-        v = (bits & 0xFFFFFFFF).float() * 2.0**-32
-        radius, angle = (-2.0 * u.log()).clamp_min(0.0).sqrt(), 2.0 * math.pi * v
+        u = _shift(bits, 32).float().add_(0.5).mul_(2.0**-32)  # (0, 1]: float32 may round up to 1, whose log is 0
+        angle = bits.bitwise_and_(0xFFFFFFFF).float().mul_(2.0 * math.pi * 2.0**-32)
+        radius = u.log_().mul_(-2.0).clamp_min_(0.0).sqrt_()
         both = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
         return both[:, :count].reshape(-1, *shape)
 
@@ -50,7 +59,10 @@ class SeededDraws:
 
     def _bits(self, count: int) -> Tensor:
         """(B, count) int64 of the next draw."""
-        stream = mix(self._keys + (self._index * 0x5851F42D4C957F2D) % 2**63)
+        ahead = self._index % AHEAD
+        if ahead == 0:
+            draws = torch.arange(self._index, self._index + AHEAD, device=self._keys.device)
+            self._streams = mix(self._keys + (draws * STRIDE).bitwise_and_(2**63 - 1)[:, None])
+        stream = self._streams[ahead]
         self._index += 1
-        counters = torch.arange(1, count + 1, device=stream.device, dtype=torch.int64) * GOLDEN
-        return mix(stream[:, None] + counters)
+        return mix(stream[:, None] + _counters(count, stream.device))

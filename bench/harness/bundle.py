@@ -12,8 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.data.datasets import DataSource, load
-from bench.data.datasets import _find_fashion as find_fashion  # where the files lie is known there alone
+from bench.data.datasets import DataSource, find_fashion, load
 from bench.harness.arrive import MANIFEST, WHEELS, fingerprint
 from bench.harness.assets import asset_id
 from bench.harness.codehash import PROJECT

@@ -69,7 +69,7 @@ def train_game(generator: G, game: Game, kit: Kit, *, images_seen: int, what: st
     steps = game.lead + common
     critic_plan, generator_plan = planned(critic, game.critic_lr, steps), planned(generator, game.generator_lr, common)
     rng = torch.Generator(kit.device).manual_seed(kit.seed * 1009 + seed)
-    with torch.enable_grad():
+    with kit.evaluated(generator), torch.enable_grad():  # the critic as written: compiled, it would have no second derivative
         for step in range(steps):
             images, labels = drawn_batch(kit, rng)
             judged = game.critic_loss(images, labels, rng)

@@ -34,7 +34,7 @@ def train(net: M, loss: Loss, kit: Kit, *, images_seen: int, what: str, lr: floa
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps))
     generator = torch.Generator(kit.device).manual_seed(kit.seed * 1009 + seed)
-    with torch.enable_grad():
+    with kit.evaluated(net), torch.enable_grad():
         for step in range(steps):
             value = loss(*drawn_batch(kit, generator), generator)
             optimiser.zero_grad(set_to_none=True)
