@@ -31,6 +31,7 @@ from bench.options import (
     Weights,
     WhichCompute,
     WhichEngine,
+    WhichTraining,
     Workers,
     divide,
     engine_of,
@@ -92,6 +93,7 @@ def plan(
     inception_weights: Weights = None,
     country: Country = None,
     compute: WhichCompute = None,
+    training: WhichTraining = None,
     as_json: Json = False,
 ) -> None:
     """The cells that `run` would compute and what they would cost, without computing them."""
@@ -101,7 +103,7 @@ def plan(
     from bench.harness.run import open_store
     from bench.harness.store import LOCAL
 
-    chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute)
+    chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute, training)
     root, where = results or LOCAL, pick_device(device)
     done = open_store(root, chosen, where).finished()
     whole = planned(chosen, registry, options)
@@ -135,6 +137,7 @@ def run(
     inception_weights: Weights = None,
     country: Country = None,
     compute: WhichCompute = None,
+    training: WhichTraining = None,
     as_json: Json = False,
 ) -> None:
     """Run what is missing of a suite, then write and print its report. Run again to go on."""
@@ -147,7 +150,7 @@ def run(
     from bench.harness.store import LOCAL
     from bench.report.page import write
 
-    chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute)
+    chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute, training)
     root, where = results or LOCAL, pick_device(device)
     display = Display(Console(stderr=as_json))
     opened = engine_of(engine, address, workers)

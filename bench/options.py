@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,9 @@ Weights = Annotated[Optional[Path], typer.Option(metavar="FILE", help="torch-fid
 WhichCompute = Annotated[
     Optional[Compute], typer.Option("--compute", help="fast: compiled, channels last, in bfloat16 on a GPU or with AMX; rows of their own.")
 ]
+WhichTraining = Annotated[
+    Optional[Compute], typer.Option("--training", help="In place of the suite's. fast: as for --compute; a budget of its own.")
+]
 Country = Annotated[Optional[str], typer.Option(metavar="ISO", help="Where the electricity comes from (FRA); by default the world's mean.")]
 MaxMinutes = Annotated[Optional[float], typer.Option(help="Start no cell that cannot finish within this time.")]
 Workers = Annotated[
@@ -65,12 +69,13 @@ def resolve(
     weights: Path | None,
     country: str | None,
     compute: Compute | None = None,
+    training: Compute | None = None,
 ) -> "tuple[Suite, Registry, Options]":
     """Suite, registry and options from what the user said; tells of broken entry points on the way."""
     from bench.harness.suite import load
     from bench.meters.carbon import place
 
-    chosen, numbers = load(suite), _numbers(seeds)  # the cheap faults first: what follows imports torch
+    chosen, numbers = trained_by(load(suite), training), _numbers(seeds)  # the cheap faults first: what follows imports torch
     place(country)
 
     from bench.data.datasets import DataSource
@@ -85,6 +90,11 @@ def resolve(
     source = DataSource(folder=data, download=download)
     options = Options(data=source, plugins=plugins, only=names, seeds=numbers, inception_weights=weights, country=country, compute=compute)
     return chosen, registry, options
+
+
+def trained_by(suite: "Suite", training: Compute | None) -> "Suite":
+    """The suite, its networks trained in this way where the user says one."""
+    return suite if training is None else suite.model_copy(update={"budget": replace(suite.budget, training=training)})
 
 
 def divide(workers: int) -> None:

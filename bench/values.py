@@ -32,7 +32,7 @@ COMPUTE = "compute"  # beside the hyper-parameters in the name of a configuratio
 
 
 class Compute(StrEnum):
-    """How networks are evaluated while sampling. Training, and so the fitted model, is the same; likelihoods are always as written."""
+    """How networks are evaluated: a cell's while sampling, a budget's while they train. Likelihoods are always as written."""
 
     REFERENCE = "reference"  # float32, as written
     FAST = "fast"  # compiled, channels last; in bfloat16 on a GPU, or on a processor with AMX
@@ -53,7 +53,8 @@ class Workload:
 class Budget:
     """What every strategy of a suite gets alike. Training length is in images seen; `width` sizes the shared networks.
 
-    `timing_s` limits the timing of a single image, `energy_s` is the shortest window over which energy is measured.
+    `timing_s` limits the timing of a single image, `energy_s` is the shortest window over which energy is measured. `training` is how
+    networks are evaluated while they train.
     """
 
     train_images: int
@@ -64,6 +65,7 @@ class Budget:
     nll_images: int = 256
     timing_s: float = 3.0
     energy_s: float = 10.0
+    training: Compute = Compute.REFERENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,8 @@ class Cell:
         del identity["shown"]
         if self.compute is Compute.REFERENCE:
             del identity["compute"]  # records are older than the choice
+        if self.budget.training is Compute.REFERENCE:
+            del identity["budget"]["training"]  # and than this one
         return digest(identity)
 
     @property

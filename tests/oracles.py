@@ -1,4 +1,4 @@
-"""Helpers of the tests: requests, closed forms, a tiny network in float64, images as a data set."""
+"""Helpers of the tests: requests, closed forms, tiny networks, images as a data set."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -47,6 +47,20 @@ def lively_unet() -> UNet:
 def denoiser(dtype: torch.dtype = torch.float64) -> EpsDenoiser:
     """A random but lively noise-prediction denoiser of 1x8x8 images."""
     return EpsDenoiser(lively_unet().to(dtype))
+
+
+class Small(nn.Module):
+    """As few operations as a network of ours is made of, so that compiling them takes seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(1, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.Conv2d(16, 1, 3, padding=1)
+        self.level = nn.Linear(1, 16)
+
+    def forward(self, x: Tensor, t: Tensor, _labels: Tensor | None) -> Tensor:
+        level = self.level(t.float()[:, None] / 1000)[:, :, None, None]
+        made: Tensor = self.last(nn.functional.silu(self.norm(self.first(x)) + level))
+        return made
 
 
 def request(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.diffusion.loops import ddim
 from bench.diffusion.noise import SeededDraws
@@ -28,23 +28,10 @@ from bench.report.frame import board
 from bench.report.select import matches
 from bench.values import Cell, Compute, Record, Status
 from tests.fakes import CPU
+from tests.oracles import Small
 from tests.records import made_record
 
 STEPS = 50
-
-
-class Small(nn.Module):
-    """As few operations as a network of ours is made of, so that compiling them takes seconds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.norm, self.last = nn.Conv2d(1, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.Conv2d(16, 1, 3, padding=1)
-        self.level = nn.Linear(1, 16)
-
-    def forward(self, x: Tensor, t: Tensor, _labels: Tensor | None) -> Tensor:
-        level = self.level(t.float()[:, None] / 1000)[:, :, None, None]
-        made: Tensor = self.last(nn.functional.silu(self.norm(self.first(x)) + level))
-        return made
 
 
 class Model(nn.Module):

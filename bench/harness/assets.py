@@ -17,6 +17,7 @@ from bench.data.datasets import DataSet
 from bench.harness.batches import out_of_memory
 from bench.harness.codehash import code_hash
 from bench.harness.environment import device_name
+from bench.harness.fast import trained
 from bench.harness.store import dump, parse, write_atomic
 from bench.measures import TrainCost, measured
 from bench.meters.carbon import WORLD, Place
@@ -26,10 +27,11 @@ from bench.meters.latency import synchronise
 from bench.meters.memory import peak_memory
 from bench.nets.ema import frozen
 from bench.training import recipes
-from bench.values import Budget, UserError, digest
+from bench.values import Budget, Compute, UserError, digest
 
 FEATURE_CLASSIFIER = "feature_classifier"  # belongs to the metrics; no strategy can ask for it
 CLIP_CLASSIFIER = "clip_classifier"  # nor for this
+INSTRUMENTS = (FEATURE_CLASSIFIER, CLIP_CLASSIFIER)  # always trained as written, so that quality is measured alike
 ASSET_SEED = 0
 WEIGHTS = "model.safetensors"
 ASSET = "asset.json"  # the cost, written last: its presence says that the weights are whole
@@ -57,8 +59,13 @@ RECIPES: dict[str, Recipe] = {
 def asset_id(name: str, data: DataSet, budget: Budget) -> str:
     """What an asset's weights depend on: data, training budget, training code, and the assets it needs."""
     needs = [asset_id(need, data, budget) for need in RECIPES[name].needs]
-    training = [budget.train_images, budget.train_batch, budget.width, ASSET_SEED]
+    fast = [] if _training(name, budget) is Compute.REFERENCE else [str(budget.training)]
+    training = [budget.train_images, budget.train_batch, budget.width, ASSET_SEED, *fast]
     return digest([str(name), data.hash, training, code_hash("bench.training.recipes"), needs])
+
+
+def _training(name: str, budget: Budget) -> Compute:
+    return Compute.REFERENCE if name in INSTRUMENTS else budget.training
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,8 @@ class Assets:
         return self._folder / asset_id(name, self._data, self._kit.budget)
 
     def _kit_for(self, name: str) -> Kit:
-        return self.kit_with(RECIPES[name].needs)
+        kit = self.kit_with(RECIPES[name].needs)
+        return replace(kit, budget=replace(kit.budget, training=_training(name, kit.budget)))
 
     def _from_disk(self, name: str) -> Asset | None:
         folder = self.folder(name)
@@ -133,11 +141,15 @@ class SeenImages:
 
 
 def priced(run: Callable[[Kit], nn.Module], kit: Kit, place: Place) -> Asset:
-    """Run a training and price it: images, device time, energy, memory."""
+    """Run a training, its networks evaluated as the budget says, and price it: images, device time, energy, memory."""
     seen = SeenImages(kit.progress)
-    with energy_meter(kit.device, place=place) as energy, peak_memory(kit.device) as peak:
+    with (
+        trained(kit.budget.training, kit.device) as evaluated,
+        energy_meter(kit.device, place=place) as energy,
+        peak_memory(kit.device) as peak,
+    ):
         begin = time.perf_counter()
-        module = run(replace(kit, progress=seen))
+        module = run(replace(kit, progress=seen, evaluated=evaluated))
         synchronise(kit.device)
         seconds = time.perf_counter() - begin
     cost = TrainCost(

@@ -1,12 +1,14 @@
-"""The fast way to evaluate networks while sampling: compiled, channels last, in bfloat16 where the device has matrix units for it.
+"""The fast way to evaluate networks: compiled, channels last, in bfloat16 where the device has matrix units for it.
 
-Weights, draws and loops are those of the reference. A strategy knows of none of it: the networks' `forward` is replaced while it samples.
+Draws, loops and optimisers are those of the reference, weights are in float32. A strategy knows of none of it: the networks' `forward` is
+replaced while it samples, or while they train.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from bench.contract import Evaluation, as_written
 from bench.harness.batches import Batches
 from bench.measures import Measure, measured, missing
 from bench.meters.calls import networks
@@ -33,6 +36,26 @@ def evaluated(model: nn.Module, compute: Compute, device: torch.device) -> Itera
             stack.enter_context(_compiler())
             for network in networks(model).values():
                 stack.enter_context(_fast(network, device))
+        yield
+
+
+@contextmanager
+def trained(compute: Compute, device: torch.device) -> Iterator[Evaluation]:
+    """How the networks that train inside the block are evaluated. What is compiled serves to the end of the block."""
+    if compute is Compute.REFERENCE:
+        yield as_written
+        return
+    with _compiler():
+        yield partial(_as_called, device=device)
+
+
+@contextmanager
+def _as_called(net: nn.Module, device: torch.device) -> Iterator[None]:
+    """Makes fast what a loss calls: modules with parameters and a `forward`, each unless another of them is calling it."""
+    with ExitStack() as stack:
+        for module in list(net.modules()):
+            if type(module).forward is not nn.Module.forward and any(True for _ in module.parameters()):
+                stack.enter_context(_fast(module, device))
         yield
 
 
@@ -57,20 +80,29 @@ def _compiler() -> Iterator[None]:
 
 @contextmanager
 def _fast(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """From its first call on, and all that it consists of with it."""
     for weight in network.parameters():
         weight.data = channels_last(weight.data)
-    compiled = torch.compile(network.forward)
+    as_it_was = network.forward
+
+    @cache
+    def compiled() -> Callable[..., Any]:
+        for part in network.modules():
+            if part is not network:
+                vars(part).pop("forward", None)
+        return torch.compile(as_it_was)
 
     def forward(*args: Any, **named: Any) -> Any:
+        function = compiled()
         with torch.autocast(device.type, torch.bfloat16, enabled=number_format(device) is torch.bfloat16):
-            made = compiled(*tree_map(channels_last, args), **named)
+            made = function(*tree_map(channels_last, args), **named)
         return tree_map(as_float32, made)
 
     network.forward = forward  # type: ignore[method-assign]
     try:
         yield
     finally:
-        del network.forward
+        vars(network).pop("forward", None)
 
 
 def number_format(device: torch.device) -> torch.dtype:

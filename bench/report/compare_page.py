@@ -128,7 +128,7 @@ def _params(a: Record, b: Record) -> list[tuple[str, str, str]]:
 def _shared(record: Record) -> dict[str, str]:
     """What every seed of both sides has in common."""
     cell = record.cell
-    budget = {name.replace("_", " "): f"{value:,}" for name, value in asdict(cell.budget).items()}
+    budget = {name.replace("_", " "): value if isinstance(value, str) else f"{value:,}" for name, value in asdict(cell.budget).items()}
     return {"data set": cell.workload.dataset, **budget, "reference": cell.reference_hash, "protocol": str(cell.protocol)}
 
 

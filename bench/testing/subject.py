@@ -21,6 +21,12 @@ BUDGET = Budget(train_images=256, train_batch=32, width=8, n_samples=8, batch_si
 
 
 @lru_cache(maxsize=1)
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="bench-check-")
+
+
+@lru_cache(maxsize=1)
 def tiny_assets() -> Assets:
     """Assets for the digits at a budget that trains in a moment; only plumbing is tested with them."""
     data = load("digits", DataSource())
@@ -33,7 +39,7 @@ def tiny_assets() -> Assets:
         device=torch.device("cpu"),
         seed=0,
     )
-    return Assets(Path(tempfile.mkdtemp(prefix="bench-check-")), data, kit)
+    return Assets(Path(_folder().name), data, kit)
 
 
 class Subject:

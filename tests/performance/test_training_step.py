@@ -4,25 +4,24 @@ Theirs keeps no average of the weights here and reads no loss, which their examp
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
 from bench.contract import Kit
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import alpha_bar_of
-from bench.harness.fast import number_format
+from bench.harness.fast import told_format, trained
 from bench.nets.ema import seeded
 from bench.training.recipes import build_denoiser, eps_loss, unweighted
 from bench.training.train import train
-from bench.values import Budget, Workload
+from bench.values import Budget, Compute, Workload
 from tests.performance import rival
 from tests.performance.ratios import compare
 from tests.performance.rival import DEVICE, Pictures, Theirs, smalldiffusion
 
 ON_GPU = DEVICE.type == "cuda"
-IN_BFLOAT16 = number_format(DEVICE) is torch.bfloat16
 SIDE, WIDTH, BATCH, STEPS = (32, 64, 512, 40) if ON_GPU else (16, 32, 64, 4)  # Fashion-MNIST's for either kind of device, padding included
 IMAGES, CLASSES = BATCH * STEPS, 10
 SCHEDULE = smalldiffusion.ScheduleDDPM()
@@ -45,19 +44,6 @@ def random_kit() -> Kit:
 def by_us(kit: Kit) -> Callable[[], object]:
     denoiser = build_denoiser(kit)
     loss = eps_loss(denoiser, unweighted, CLASSES)
-    return lambda: train(denoiser, loss, kit, images_seen=IMAGES, what="denoiser")
-
-
-def by_us_in_bfloat16(kit: Kit) -> Callable[[], object]:
-    """What autocast and the compiler would add to the loop as it is shipped."""
-    denoiser = build_denoiser(kit)
-    denoiser.net.compile(dynamic=False)
-    full = eps_loss(denoiser, unweighted, CLASSES)
-
-    def loss(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        with torch.autocast(DEVICE.type, torch.bfloat16):
-            return full(images, labels, generator)
-
     return lambda: train(denoiser, loss, kit, images_seen=IMAGES, what="denoiser")
 
 
@@ -93,20 +79,14 @@ def test_both_train_one_function() -> None:
     assert torch.allclose(model(x0 + sigma * noise, sigma, t % CLASSES), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
-WAYS = [
-    pytest.param(by_us, id="as shipped"),
-    pytest.param(
-        by_us_in_bfloat16,
-        id="in bfloat16, compiled",
-        marks=pytest.mark.skipif(not IN_BFLOAT16, reason="bfloat16 saves no time on a processor without AMX"),
-    ),
-]
-
-
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("way", WAYS)
-def test_training_step_against_smalldiffusion(way: Callable[[Kit], Callable[[], object]], request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("compute", Compute)
+def test_training_step_against_smalldiffusion(compute: Compute) -> None:
+    """Once compiled, where it compiles."""
     kit = random_kit()
-    name = f"{request.node.callspec.id}, {IMAGES:,} images of {SIDE}x{SIDE}, width {WIDTH}, batch {BATCH}, {DEVICE}, against smalldiffusion"
-    found = compare(f"training {name}", way(kit), by_them(kit), DEVICE, "4x on a GPU" if ON_GPU else "1.2x on a CPU", rounds=5)
+    how = "as written" if compute is Compute.REFERENCE else f"compiled, in {told_format(DEVICE)}"
+    name = f"{how}, {IMAGES:,} images of {SIDE}x{SIDE}, width {WIDTH}, batch {BATCH}, {DEVICE}, against smalldiffusion"
+    with trained(compute, DEVICE) as evaluated:
+        ours = by_us(replace(kit, evaluated=evaluated))
+        found = compare(f"training {name}", ours, by_them(kit), DEVICE, "4x on a GPU" if ON_GPU else "1.2x on a CPU", rounds=5)
     assert found.ratio > 0.5
