@@ -80,6 +80,8 @@ def forecast(expected: "Forecast") -> None:
         print(f"  {name}: {measure.reason}" if measure.value is None else f"  {name}: {number(measure.value * factor, 2)} {unit}")
     if expected.unknown:
         print(f"  not in these sums, as no record says anything of them: {', '.join(expected.unknown)}")
+    if expected.uncompiled:
+        print(f"  not in these sums: what compiling takes, as no record tells it of {len(expected.uncompiled)} of them")
 
 
 def kept_forecast(forecast_s: float | None, measured_s: float) -> None:

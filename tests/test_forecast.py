@@ -8,7 +8,7 @@ from bench import printing
 from bench.harness.forecast import BYTES_PER_CELL, base_flops, forecast, readable
 from bench.measures import measured
 from bench.meters.carbon import WORLD
-from bench.values import Cell, Record
+from bench.values import Cell, Compute, Record
 from tests.records import made_record
 
 DDIM = "eds.representation.ddim"
@@ -23,7 +23,7 @@ def record(steps: int = 50, wall_s: float = 9.0, device: str = "CPU test", seed:
     return dataclasses.replace(made, provenance=provenance, cell=dataclasses.replace(made.cell, budget=budget))
 
 
-def of(cell: Cell, **changes: float) -> Cell:
+def of(cell: Cell, **changes: float | Compute) -> Cell:
     return dataclasses.replace(cell, budget=dataclasses.replace(cell.budget, **changes))
 
 
@@ -83,6 +83,18 @@ def test_what_no_record_tells_of_is_named() -> None:
     alone, both = (forecast([*more, record().cell], (), [record()], "CPU test", lambda _: SPEED, WORLD) for more in ((), (cell,)))
     assert both.seconds.value == alone.seconds.value and both.seconds.value and both.unknown == (cell.label,)
     assert forecast([cell], (), [record()], "NVIDIA X", lambda _: SPEED, WORLD).gpu_hours == found.seconds
+
+
+@pytest.mark.parametrize("way", ["compute", "training"])
+def test_what_compiling_takes_is_only_told_by_records_of_compiled_networks(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = record()
+    cell = of(plain.cell, training=Compute.FAST) if way == "training" else dataclasses.replace(plain.cell, compute=Compute.FAST)
+    quick = dataclasses.replace(record(wall_s=30.0), cell=cell)
+    untold, told = (forecast([cell], (), records, "CPU test", lambda _: SPEED, WORLD) for records in ([plain], [plain, quick]))
+    assert untold.uncompiled == (cell.label,) and untold.seconds.value == pytest.approx(9.5)
+    assert told.uncompiled == () and told.seconds.value == pytest.approx(30.5)
+    printing.forecast(untold)
+    assert "what compiling takes, as no record tells it of 1 of them" in capsys.readouterr().out
 
 
 def test_printed_without_exponents(capsys) -> None:  # type: ignore[no-untyped-def]

@@ -84,6 +84,16 @@ def test_left_out_is_the_distance_without_the_block(world: tuple[Root, float, Te
     assert left_out(x, world[0]).tolist() == pytest.approx(wanted, rel=1e-9)
 
 
+def test_left_out_of_fewer_images_than_features() -> None:
+    """There the products of images stand in for the covariance."""
+    generator = torch.Generator().manual_seed(3)
+    x, y = torch.randn(90, 200, generator=generator) + 1, torch.randn(300, 200, generator=generator)
+    root = root_of(Statistics.of(y))
+    parts = x.tensor_split(BLOCKS)
+    wanted = [distance(Statistics.of(torch.cat([*parts[:k], *parts[k + 1 :]])), root) for k in range(BLOCKS)]
+    assert left_out(x, root).tolist() == pytest.approx(wanted, rel=1e-7)
+
+
 def test_the_limit_covers_the_truth(world: tuple[Root, float, Tensor, Tensor]) -> None:
     """The interval at infinity holds the true distance in 90 to 97 % of trials; the distance at n, being biased, in fewer than half."""
     held = held_by_n = 0

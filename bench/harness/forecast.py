@@ -23,7 +23,7 @@ from bench.meters.flops import trajectory_flops
 from bench.meters.latency import measure
 from bench.nets.ema import frozen, seeded
 from bench.nets.unet import UNet, unet_for
-from bench.values import Budget, Cell, Record, Status, Workload, digest
+from bench.values import Budget, Cell, Compute, Record, Status, Workload, digest
 
 CALIBRATION_S = 1.0
 FIT = "fit"  # the phase that cells of one fitted model share
@@ -35,7 +35,10 @@ Speed = Callable[[Cell], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Of the cells to do; `unknown` are those that no record says anything of, and are in no sum."""
+    """Of the cells to do; `unknown` are those that no record says anything of, and are in no sum.
+
+    `uncompiled` are those whose records were made as written, so that the sums lack what compiling their networks takes.
+    """
 
     cells: int
     seconds: Measure
@@ -44,6 +47,7 @@ class Forecast:
     co2_kg: Measure
     disk_bytes: Measure
     unknown: tuple[str, ...]
+    uncompiled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,7 @@ class Share:
     assets_s: dict[str, float]
     rest_s: float
     kw: float | None
+    uncompiled: bool
 
 
 def upcoming(todo: Sequence[Cell], root: Path, device: torch.device, country: str | None) -> Forecast:
@@ -99,6 +104,7 @@ def forecast(todo: Sequence[Cell], absent: Collection[str], records: Sequence[Re
         co2_kg=energy if energy.value is None else measured(energy.value * at.g_per_kwh / 1000, method=f"{at.name}, {METHOD}"),
         disk_bytes=measured(len(todo) * BYTES_PER_CELL + sum(asset_bytes(todo[0]) for _ in absent), method="records, samples, assets"),
         unknown=unknown,
+        uncompiled=tuple(label for label, part in shares.items() if part is not None and part.uncompiled),
     )
 
 
@@ -111,7 +117,11 @@ def share(cell: Cell, known: Sequence[Record], device: str, speed: Speed) -> Sha
     alike = sorted((r for r in known if r.cell.strategy == cell.strategy), key=lambda r: r.provenance.started, reverse=True)
     if not alike:
         return None
-    record = min(alike, key=lambda r: (r.cell.params != cell.params, not same_setting(r.cell, cell), r.provenance.device != device))
+
+    def differs(r: Record) -> tuple[bool, ...]:
+        return r.cell.params != cell.params, not same_setting(r.cell, cell), ways(r.cell) != ways(cell), r.provenance.device != device
+
+    record = min(alike, key=differs)
     assert record.train is not None and record.sample is not None
     here, other = record.provenance.device == device, record.cell
     size = base_flops(cell.workload, cell.budget) / base_flops(other.workload, other.budget)
@@ -125,11 +135,17 @@ def share(cell: Cell, known: Sequence[Record], device: str, speed: Speed) -> Sha
         assets_s={name: train * _value(cost.device_s) for name, cost in record.inherited.items()},
         rest_s=max(draw * rest_s(record), cell.budget.energy_s),
         kw=kwh * 3600 * rate / other.budget.n_samples if here and kwh and rate else None,
+        uncompiled=any(mine is Compute.FAST and its is not mine for mine, its in zip(ways(cell), ways(other))),
     )
 
 
 def same_setting(a: Cell, b: Cell) -> bool:
     return (a.workload, a.budget) == (b.workload, b.budget)
+
+
+def ways(cell: Cell) -> tuple[Compute, Compute]:
+    """How its networks are evaluated while sampling and while they train."""
+    return cell.compute, cell.budget.training
 
 
 def rest_s(record: Record) -> float:

@@ -9,6 +9,7 @@ The distance of n images is biased by about c / n (Chong & Forsyth 2020, arXiv 1
 the bias a second time: its percentile interval misses the truth, so there is none here.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,16 +88,30 @@ def left_out(features: Tensor, root: Root, blocks: int = BLOCKS) -> Tensor:
     """Distances (blocks,) float64 of features (n, d) without the k-th of `blocks` runs of consecutive images."""
     z = [part.double() - root.mean for part in features.tensor_split(blocks)]
     total, square = torch.stack([p.sum(0) for p in z]), torch.stack([p.square().sum() for p in z])
-    whole = torch.cat(z) @ root.upper.T
-    every = whole.T @ whole
     distances = []
-    for k, part in enumerate(whole.tensor_split(blocks)):
-        n, mean = len(whole) - len(part), (total.sum(0) - total[k]) / (len(whole) - len(part))
-        centre = root.upper @ mean
-        covariance = (every - part.T @ part - n * torch.outer(centre, centre)) / (n - 1)
+    for k, (part, scatter) in enumerate(zip(z, _scatter_without(torch.cat(z) @ root.upper.T, blocks))):
+        n, mean = len(features) - len(part), (total.sum(0) - total[k]) / (len(features) - len(part))
         trace = float((square.sum() - square[k] - n * mean.square().sum()) / (n - 1))
-        distances.append(_distance(mean, trace, covariance.numpy().T, root))
+        distances.append(_distance(mean, trace, (scatter / (n - 1)).numpy().T, root))
     return torch.tensor(distances, dtype=torch.float64)
+
+
+def _scatter_without(x: Tensor, blocks: int) -> Iterator[Tensor]:
+    """The scatter matrix about their mean of rows x (n, d) without the k-th block; of fewer rows than d their products instead.
+
+    X^T X and X X^T have the same eigenvalues beside zeros.
+    """
+    few = len(x) < x.shape[1]
+    every = x @ x.T if few else x.T @ x
+    for part in torch.arange(len(x)).tensor_split(blocks):
+        rest = torch.cat([torch.arange(int(part[0])), torch.arange(int(part[-1]) + 1, len(x))])
+        if few:
+            among = every[rest][:, rest]
+            means = among.mean(0)
+            yield among - means - means[:, None] + means.mean()
+        else:
+            total = x.sum(0) - x[part].sum(0)
+            yield every - x[part].T @ x[part] - torch.outer(total, total) / len(rest)
 
 
 def measures(features: Tensor, root: Root, method: str) -> tuple[Measure, Measure]:
@@ -116,7 +131,7 @@ def measures(features: Tensor, root: Root, method: str) -> tuple[Measure, Measur
 
 
 def _distance(gap: Tensor, trace: float, inner: np.ndarray, root: Root) -> float:
-    """From the difference of means (d,), the trace of S_g, and the lower triangle of U S_g U^T (d, d)."""
+    """From the difference of means (d,), the trace of S_g, and the lower triangle of U S_g U^T (d, d) or of what has its eigenvalues."""
     values = scipy.linalg.eigh(inner, lower=True, eigvals_only=True, driver="evd", overwrite_a=True, check_finite=False)
     noise = len(values) * np.finfo(values.dtype).eps * values[-1]  # of a rank-deficient covariance: its root would count
     return float(gap.square().sum()) + trace + root.trace - 2 * float(np.sqrt(values[values > noise]).sum())
