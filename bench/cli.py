@@ -33,6 +33,7 @@ from bench.options import (
     WhichEngine,
     WhichTraining,
     Workers,
+    device_of,
     divide,
     engine_of,
     recorded,
@@ -87,6 +88,7 @@ def plan(
     plugin: Plugins = None,
     seeds: Seeds = None,
     device: Device = None,
+    workers: Workers = 1,
     results: Results = None,
     data: Data = None,
     download: Download = False,
@@ -97,18 +99,18 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """The cells that `run` would compute and what they would cost, without computing them."""
-    from bench.harness.environment import pick_device
+    divide(workers)
     from bench.harness.forecast import upcoming
     from bench.harness.plan import plan as planned
     from bench.harness.run import open_store
     from bench.harness.store import LOCAL
 
     chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute, training)
-    root, where = results or LOCAL, pick_device(device)
+    root, where = results or LOCAL, device_of(device, workers)
     done = open_store(root, chosen, where).finished()
     whole = planned(chosen, registry, options)
     cells = whole.cells
-    expected = upcoming([c for c in cells if c.id not in done], root, where, country)
+    expected = upcoming([c for c in cells if c.id not in done], root, where, country).over(workers)
     found = [{"id": c.id, "cell": c.label, "state": "done" if c.id in done else "to do"} for c in cells]
     if as_json:
         left_out = [dataclasses.asdict(s) for s in whole.skipped]
@@ -144,14 +146,13 @@ def run(
     divide(workers)
     from rich.console import Console
 
-    from bench.harness.environment import pick_device
     from bench.harness.run import run as run_suite
     from bench.harness.show import Display
     from bench.harness.store import LOCAL
     from bench.report.page import write
 
     chosen, registry, options = resolve(suite, only, plugin, seeds, data, download, inception_weights, country, compute, training)
-    root, where = results or LOCAL, pick_device(device)
+    root, where = results or LOCAL, device_of(device, workers)
     display = Display(Console(stderr=as_json))
     opened = engine_of(engine, address, workers)
     with resumable():

@@ -14,6 +14,8 @@ import typer
 from bench.values import Compute, UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.harness.engine import Engine
     from bench.harness.jobs import Setup
     from bench.harness.plan import Options
@@ -105,6 +107,16 @@ def divide(workers: int) -> None:
         raise UserError(f"--workers {workers} asked for, and this machine has {cores()} cores")
     if workers > 1:
         os.environ[THREADS] = str(cores() // workers)
+
+
+def device_of(name: str | None, workers: int) -> "torch.device":
+    """The device asked for, or the best there is; a GPU is not divided."""
+    from bench.harness.environment import pick_device
+
+    device = pick_device(name)
+    if workers > 1 and device.type == "cuda":
+        raise UserError("--workers divides a processor; a GPU has one worker: say --device cpu, or leave it out")
+    return device
 
 
 def engine_of(name: EngineName, address: str | None, workers: int) -> "Callable[[Setup], Engine]":

@@ -53,6 +53,15 @@ def test_trainings_are_shared_by_configurations_as_the_card_says() -> None:
     assert seconds([r.cell for r in without], without) == pytest.approx(9 + 4 + 2 * 0.5)
 
 
+def test_cells_side_by_side_take_less_time_and_no_less_energy() -> None:
+    made = record()
+    one = forecast([made.cell], (), [made], "CPU test", lambda _: SPEED, WORLD)
+    two = one.over(2)
+    assert one.seconds.value is not None and two.seconds.value == one.seconds.value / 2 and two.kwh == one.kwh
+    none = forecast([made.cell], (), [], "CPU test", lambda _: SPEED, WORLD)
+    assert none.over(2) == none
+
+
 def test_scaling() -> None:
     made = record()
     assert seconds([of(made.cell, n_samples=1000)], [made]) == pytest.approx(18.5)

@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.harness.environment import device_name
+from bench.harness.jobs import Setup
 from bench.harness.plan import Options, fit_key, plan
 from bench.harness.store import read_record
 from bench.harness.suite import load
@@ -30,6 +32,12 @@ def test_the_devices_name_says_how_much_of_it_is_used(monkeypatch: pytest.Monkey
     assert device_name(CPU).endswith(", 3 of 8 cores")
 
 
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which one thread uses one."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(2))
+    monkeypatch.setenv(THREADS, "1")
+
+
 def test_the_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(8))
     for workers, threads in ((1, "5"), (2, "4"), (3, "2"), (8, "1")):
@@ -42,13 +50,26 @@ def test_the_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
         engine_of(EngineName.RAY, None, 2)
 
 
-def test_a_gpu_is_not_divided(tmp_path: Path) -> None:
-    from bench.harness.jobs import Setup
-
+def test_a_gpu_is_not_divided(bench: Run, tiny_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said before anything is written."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    two_cores(monkeypatch)
+    for command in ("run", "plan"):
+        said = bench(command, tiny_suite, "--device", "cuda", "--workers", 2, "--results", tmp_path / "none", check=(2,))
+        assert "a GPU has one worker" in said.stderr
+    assert not (tmp_path / "none").exists()
     setup = Setup(device="cuda:0", options=Options(), assets=tmp_path, store=tmp_path)
-    with pytest.raises(UserError, match="a GPU has one worker"):
-        engine_of(EngineName.LOCAL, None, 2)(setup)
     assert engine_of(EngineName.LOCAL, None, 1)(setup).slots == 1
+
+
+def test_a_plan_for_several_workers(bench: Run, tiny_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds the cells that a run of as many threads a worker has done."""
+    two_cores(monkeypatch)
+    words = (tiny_suite, "--device", "cpu", "--only", "eds.representation.ddim", "--results", tmp_path / "results", "--json")
+    bench("run", *words)
+    plans = [json.loads(bench("plan", *words, "--seeds", "0,1", "--workers", workers).stdout) for workers in (1, 2)]
+    states = [[cell["state"] for cell in plan["cells"]] for plan in plans]
+    assert states[0] == states[1] and set(states[0]) == {"done", "to do"}
 
 
 @pytest.mark.skipif(cores() < 2, reason="needs two cores")

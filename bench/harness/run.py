@@ -20,7 +20,7 @@ from bench.harness.samples import save_real
 from bench.harness.show import Display
 from bench.harness.store import Store, dump, slug, write_atomic
 from bench.harness.suite import Suite
-from bench.measures import Measure, measured, missing
+from bench.measures import Measure, missing
 from bench.registry import Registry
 from bench.values import Cell, Status
 
@@ -66,7 +66,7 @@ def run(
     save_real(load(suite.dataset, options.data), store.sample_path("real"))
     done = store.finished()
     todo = [cell for cell in cells if cell.id not in done]
-    expected = upcoming(todo, root, device, options.country).seconds if todo else missing("nothing to do")
+    expected = upcoming(todo, root, device, options.country) if todo else None
     begin = time.monotonic()
     deadline = None if max_minutes is None else begin + 60 * max_minutes
     setup = Setup(device=str(device), options=options, assets=root / "assets", store=store.folder)
@@ -78,7 +78,7 @@ def run(
         runner.work(opened)
     return Outcome(
         store=store,
-        forecast_s=expected if expected.value is None else measured(expected.value / slots, method=expected.method),
+        forecast_s=expected.over(slots).seconds if expected else missing("nothing to do"),
         measured_s=time.monotonic() - begin,
         planned=len(cells),
         reused=len(cells) - len(todo) + runner.elsewhere,

@@ -12,7 +12,7 @@ from bench.harness.engine import News
 from bench.harness.engines.starting import started
 from bench.harness.environment import device_name
 from bench.harness.jobs import Done, Job, Message, Setup, Tick
-from bench.values import Status, UserError
+from bench.values import Status
 
 GRACE_S = 2.0
 
@@ -21,8 +21,7 @@ def local_engine(setup: Setup, workers: int = 1) -> "LocalEngine":
     """So many workers on the processor; one on a GPU, or, where the setup says `cuda`, on each of this machine's that is like the first."""
     if not setup.device.startswith("cuda"):
         return LocalEngine([replace(setup, workers=workers)] * workers)
-    if workers > 1:
-        raise UserError("--workers divides a processor; a GPU has one worker")
+    assert workers == 1, "a GPU is not divided"
     if setup.device != "cuda":
         return LocalEngine([setup])
     devices = [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
