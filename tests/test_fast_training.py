@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Kit
+from bench.contract import Evaluation, Kit
 from bench.data.datasets import DataSource, load
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.harness import fast
@@ -21,6 +22,7 @@ from bench.nets.autoencoder import Autoencoder
 from bench.nets.ema import seeded
 from bench.options import trained_by
 from bench.registry import discover
+from bench.testing.checks import check_training
 from bench.training.adversarial import Game, gradient_penalty, train_game
 from bench.training.recipes import eps_loss, unweighted
 from bench.training.train import train
@@ -124,6 +126,25 @@ def test_a_critic_stays_as_written(compiled: list[nn.Module]) -> None:
     with fast.trained(Compute.FAST, CPU) as evaluated:
         train_game(generator, game, dataclasses.replace(kit, evaluated=evaluated), images_seen=2 * 16, what="test")
     assert compiled == [generator]
+
+
+class Subject:
+    """A fit of one step, with `kit.evaluated` or without."""
+
+    def __init__(self, inside: bool) -> None:
+        self.model, self.inside = nn.Linear(2, 1), inside
+
+    def fit(self, evaluated: Evaluation) -> None:
+        optimiser = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        with evaluated(self.model) if self.inside else nullcontext():
+            self.model(torch.ones(1, 2)).sum().backward()
+            optimiser.step()
+
+
+def test_a_loop_that_forgets_how_networks_are_evaluated_is_found() -> None:
+    check_training(Subject(inside=True))  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match=r"SGD steps outside of kit\.evaluated, times: 1"):
+        check_training(Subject(inside=False))  # type: ignore[arg-type]
 
 
 def test_networks_that_measure_are_always_trained_as_written() -> None:

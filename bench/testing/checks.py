@@ -3,11 +3,13 @@
 import dataclasses
 import inspect
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench.cards import AssetName, Heading
 from bench.contract import LikelihoodStrategy, RestoreRequest
@@ -75,6 +77,29 @@ def check_shared_modules(s: Subject) -> None:
         after = _snapshot(tiny_assets().get(name).module)
         assert all(torch.equal(before[name][k], after[k]) for k in after), f"the shared {name} was changed"
         assert not any(p.requires_grad for p in tiny_assets().get(name).module.parameters()), f"{name} was unfrozen"
+
+
+def check_training(s: Subject) -> None:
+    """Every step of an optimiser in `fit` is taken inside `kit.evaluated`, and so with networks evaluated as the budget says."""
+    assert s.model is not None  # the shared assets are trained by now, not within what follows
+    depth, outside = [0], []
+
+    @contextmanager
+    def evaluated(_net: nn.Module) -> Iterator[None]:
+        depth[0] += 1
+        yield
+        depth[0] -= 1
+
+    def stepping(optimiser: torch.optim.Optimizer, *_: object) -> None:
+        if not depth[0]:
+            outside.append(type(optimiser).__name__)
+
+    handle = register_optimizer_step_pre_hook(stepping)
+    try:
+        s.fit(evaluated=evaluated)
+    finally:
+        handle.remove()
+    assert not outside, f"{', '.join(sorted(set(outside)))} steps outside of kit.evaluated, times: {len(outside)}"
 
 
 def check_images(s: Subject) -> None:
@@ -179,6 +204,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_docstring,
     check_imports,
     check_shared_modules,
+    check_training,
     check_images,
     check_deterministic,
     check_batch_invariance,

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Kit, Request, Strategy
+from bench.contract import Evaluation, Kit, Request, Strategy, as_written
 from bench.data.datasets import DataSource, load
 from bench.harness.assets import Assets
 from bench.harness.scenes import sample_shape, scene_of
@@ -51,8 +52,9 @@ class Subject:
         self.strategy = registry.build(name, self.cls.card.sweep[0])
         self.scene = scene_of(self.cls.card.tasks[0], load("digits", DataSource()), torch.device("cpu"), BATCH)
 
-    def fit(self, seed: int = 0, strategy: Strategy[Any] | None = None) -> nn.Module:
-        module: nn.Module = (strategy or self.strategy).fit(self.scene.kit(tiny_assets().kit_with(self.cls.card.assets, seed)))
+    def fit(self, seed: int = 0, strategy: Strategy[Any] | None = None, evaluated: Evaluation = as_written) -> nn.Module:
+        kit = self.scene.kit(tiny_assets().kit_with(self.cls.card.assets, seed))
+        module: nn.Module = (strategy or self.strategy).fit(replace(kit, evaluated=evaluated))
         return module
 
     @cached_property
