@@ -1,32 +1,23 @@
 """On a GPU, with the driver as witness: between the first and the last evaluation of its networks no strategy waits for the device.
 
-The check of processors (`check_no_waiting`) sees values read that descend from the networks; here any wait counts, copies to it too.
+`check_no_waiting` asks the same of a GPU that the processor plays.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.cards import Generate
-from bench.contract import Request
-from bench.data.datasets import DataSource, load
-from bench.harness.scenes import scene_of
 from bench.meters.calls import networks
 from bench.testing.calls import seen_calls
-from bench.testing.subject import BATCH, Subject, tiny_assets
+from bench.testing.subject import Subject
 from tests.test_conformance import EXCEPTIONS, REGISTRY
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 DEVICE = torch.device("cuda")
-COPIES = {  # strategies that copy a table to the device between two networks -> where
-    "eps.retrieval.rdm": "once a request: the denoiser, with its table of sigmas, is put together after the neighbours were retrieved",
-}
 
 
 @contextmanager
@@ -48,43 +39,26 @@ def no_waiting(watched: Iterable[nn.Module], evaluations: int) -> Iterator[None]
             handle.remove()
 
 
-@lru_cache
-def asset(name: str) -> nn.Module:
-    """A shared part of the checks, on the device."""
-    return copy.deepcopy(tiny_assets().get(name).module).to(DEVICE)
-
-
 @lru_cache(maxsize=1)
-def fitted(name: str) -> tuple[Callable[[], Tensor], nn.Module]:
-    """(a call that samples, the model), the strategy fitted on the device in the first configuration of its card."""
-    subject = Subject(name, REGISTRY)
-    scene = scene_of(Generate(), load("digits", DataSource()), DEVICE, BATCH)
-    here = tiny_assets().kit_with(subject.cls.card.assets)
-    kit = scene.kit(replace(here, device=DEVICE, assets={part: partial(asset, part) for part in here.assets}))
-    model, request = subject.strategy.fit(kit), scene.request(torch.arange(BATCH), 0)
-    assert isinstance(request, Request)
-    return torch.no_grad()(lambda: subject.strategy.sample(model, request)), model
+def subject(name: str) -> Subject:
+    return Subject(name, REGISTRY, DEVICE)
 
 
-def drawing() -> list[object]:
-    """The strategies that generate; exceptions are those of the check of processors, and the copies."""
-    found = []
-    for name in REGISTRY:
-        if any(isinstance(task, Generate) for task in REGISTRY.get(name).card.tasks):
-            reason = EXCEPTIONS.get((name, "check_no_waiting"), COPIES.get(name))
-            marks = [pytest.mark.xfail(reason=reason, raises=RuntimeError, strict=True)] if reason else []
-            found.append(pytest.param(name, marks=marks))
-    return found
+def cases() -> list[object]:
+    """All strategies, with the exceptions of the check."""
+    reasons = {name: EXCEPTIONS.get((name, "check_no_waiting")) for name in REGISTRY}
+    marks = {name: [pytest.mark.xfail(reason=why, raises=RuntimeError, strict=True)] if why else [] for name, why in reasons.items()}
+    return [pytest.param(name, marks=marks[name]) for name in REGISTRY]
 
 
-@pytest.mark.parametrize("name", drawing())
+@pytest.mark.parametrize("name", cases())
 def test_sampling_never_waits(name: str) -> None:
-    sample, model = fitted(name)
-    watched = list(networks(model).values())
+    s = subject(name)
+    watched = list(networks(s.model).values())
     with seen_calls(watched) as calls:
-        sample()  # libraries may wait at their first use
+        s.sample()  # libraries may wait at their first use
     with no_waiting(watched, len(calls)):
-        sample()
+        s.sample()
 
 
 WAITS: dict[str, Callable[[Tensor], object]] = {

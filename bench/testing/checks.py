@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench.cards import AssetName, Heading
-from bench.contract import LikelihoodStrategy, RestoreRequest
+from bench.contract import RestoreRequest
 from bench.harness.codehash import project_imports
 from bench.meters.calls import counted, networks
 from bench.meters.flops import trajectory_flops
 from bench.survey import BUILT_IN, rows
 from bench.testing.calls import priced_alone, seen_calls
+from bench.testing.played import GPU, bare, between_evaluations, played_gpu
 from bench.testing.subject import BATCH, Subject, tiny_assets
-from bench.testing.waits import waits
 
 FORBIDDEN = ("bench.meters", "bench.metrics", "bench.harness", "bench.report", "bench.cli", "time", "datetime", "random")
 
@@ -175,24 +175,29 @@ def check_flops(s: Subject) -> None:
     assert total == dispatched, f"hooks and fvcore count {total}, the dispatch counter {dispatched:.0f}"
 
 
+def check_on_gpu(s: Subject) -> None:
+    """On a GPU, which the processor plays, all tensors keep to it, and images and likelihoods are the processor's."""
+    expected, bits = s.sample(), s.bits_per_dim()
+    with played_gpu():
+        images, bits_on_gpu = s.on_gpu.sample(), s.on_gpu.bits_per_dim()
+    assert images.device == GPU, f"the images are on {images.device}"
+    assert torch.equal(bare(images), expected), "the images are not those of the processor"
+    assert bits is None or torch.equal(bare(bits_on_gpu), bits), "the likelihoods are not those of the processor"
+
+
 def check_no_waiting(s: Subject) -> None:
-    """Between the first and the last evaluation no value is read off the device: a sampling loop keeps a GPU busy."""
-    watched = list(networks(s.model).values())
-    with seen_calls(watched) as calls:
-        s.sample()
-    with waits(watched, len(calls)) as found:
-        s.sample()
+    """Between the first and the last evaluation nothing makes the host wait for a GPU: the sampling loop keeps it busy."""
+    assert s.model is not None  # the shared assets are trained by now, on the processor
+    with played_gpu() as waits:
+        found = between_evaluations(networks(s.on_gpu.model).values(), s.on_gpu.sample, waits)
     assert not found, f"the loop waits for the device {len(found)} times: {', '.join(sorted(set(found)))}"
 
 
 def check_likelihood(s: Subject) -> None:
     """Bits per dimension: one finite, positive number an image, whatever the batch."""
-    if not isinstance(s.strategy, LikelihoodStrategy):
+    bits, alone = s.bits_per_dim(), s.bits_per_dim([2])
+    if bits is None or alone is None:
         return
-    images, labels = (part[:BATCH] for part in s.scene.likelihood_of)
-    with torch.no_grad():
-        bits = s.strategy.bits_per_dim(s.model, images, s.request(labels=labels))
-        alone = s.strategy.bits_per_dim(s.model, images[2:3], s.request([2], labels[2:3]))
     assert tuple(bits.shape) == (BATCH,) and bool(bits.isfinite().all()) and bool((bits > 0).all()), f"{bits}"
     away = float((alone - bits[2:3]).abs())
     assert away <= max(0.05, 0.01 * float(bits[2])), f"image 2 has {float(bits[2]):.4f} bits in a batch and {float(alone):.4f} alone"
@@ -213,6 +218,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_evaluations,
     check_sampling_fields,
     check_flops,
+    check_on_gpu,
     check_no_waiting,
     check_likelihood,
 )
