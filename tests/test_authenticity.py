@@ -13,6 +13,7 @@ from bench.cards import Degradation, Edit, FewShot, Generate, Restore, Task, Vid
 from bench.contract import Kit
 from bench.data.datasets import DataSet, DataSource, load
 from bench.harness.assets import Assets
+from bench.harness.extracted import Extracted
 from bench.harness.quality import Judge
 from bench.harness.scenes import scene_of
 from bench.harness.store import Store
@@ -144,17 +145,17 @@ def judge_of(task: Task, data: DataSet, folder: Path, samples: int) -> Judge:
 
 def test_judge_scores_samples_and_held_out_images_alike(tmp_path: Path) -> None:
     data = load("digits", DataSource())
-    judge, n = judge_of(Generate(), data, tmp_path, 360), len(data.test_images)
-    copies, real = (judge.scores(images, ("own",)) for images in (data.train_images[-n:], data.test_images))
+    judge, n, nothing = judge_of(Generate(), data, tmp_path, 360), len(data.test_images), Extracted(tmp_path / "none", str)
+    copies, real = (judge.scores(images, ("own",), nothing) for images in (data.train_images[-n:], data.test_images))
     assert copies["copied"].value == 1.0
     assert real["copied"] == real["held_out_copied"] == copies["held_out_copied"] and real["copied"].n == n
     assert 0.05 < (real["copied"].value or 0) < 0.95 and "digits-classifier" in (real["copied"].method or "")
-    assert judge.scores(data.test_images[:50], ("own",))["held_out_copied"].n == 50
+    assert judge.scores(data.test_images[:50], ("own",), nothing)["held_out_copied"].n == 50
 
 
 def test_judge_says_why_a_task_has_no_copies(tmp_path: Path) -> None:
     data = load("digits", DataSource())
-    found = judge_of(FewShot(), data, tmp_path, 64).scores(data.train_images[:64], ("own",))
+    found = judge_of(FewShot(), data, tmp_path, 64).scores(data.train_images[:64], ("own",), Extracted(tmp_path / "none", str))
     assert found["copied"] == found["held_out_copied"] == missing("not applicable: training saw none of the real images of this task")
 
 

@@ -47,7 +47,8 @@ class Painter:
 def test_a_share_goes_on_where_it_was_left(tmp_path: Path) -> None:
     painter, shards = Painter(), Shards(tmp_path, lambda: "weights", every_s=0)
     for first, count in ((16, 16), (0, 48), (40, 24)):
-        draw_some(painter, painter.model, cell(n_samples=64, batch_size=16), CPU, lambda *_: None, shards, first, count)
+        images = draw_some(painter, painter.model, cell(n_samples=64, batch_size=16), CPU, lambda *_: None, shards, first, count)
+        assert images[:, 0, 0, 0].tolist() == list(range(first, first + count))
     assert painter.images == 64 and gaps(shards.found().values(), 64) == []
 
 

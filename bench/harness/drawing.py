@@ -76,16 +76,22 @@ def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, pla
 
 def draw_some(
     draw: Draw, model: nn.Module, cell: Cell, device: torch.device, progress: Progress, shards: Shards, first: int, count: int
-) -> None:
-    """Samples `first`.. of the cell into its shards, those excepted that lie there; what it costs is metered where the cell is run."""
+) -> Tensor:
+    """Samples `first`.. of the cell, (count, C, H, W), put into its shards, or read where they lie there.
+
+    What drawing them costs is metered where the cell is run.
+    """
     one = partial(_drawn, draw, model, device, sample_shape(cell.workload.task, cell.workload.shape))
     batches, end = Batches(min(cell.budget.batch_size, count), device), first + count
-    for start, left in gaps(shards.found().values(), end):
+    drawn = shards.found()
+    for start, left in gaps(drawn.values(), end):
         start, left = max(start, first), min(left, start + left - first)
         for shard in batches.over(start, left, one):
+            drawn[shard.first] = shard
             shards.add(shard)
             progress("sampling", shard.first + shard.count - first, count)
     shards.flush()
+    return torch.cat([s.images[max(first - s.first, 0) : max(end - s.first, 0)] for _, s in sorted(drawn.items())])
 
 
 def _drawn(draw: Draw, model: nn.Module, device: torch.device, wanted: tuple[int, ...], first: int, count: int) -> Shard:

@@ -18,6 +18,7 @@ from bench.harness.assets import Asset, Assets, priced
 from bench.harness.batches import Batches
 from bench.harness.drawing import Draw, Drawn, best_batch, draw_all, draw_some
 from bench.harness.environment import provenance
+from bench.harness.extracted import Extracted
 from bench.harness.fast import Compilation, Rival, evaluated
 from bench.harness.plan import fit_key
 from bench.harness.quality import Judge
@@ -92,7 +93,7 @@ class Bench:
                 cost = self._cost(cell, draw, fitted.module, drawn, counts, compilation)
             conditions = conditions_between(before, state_of(self._device))
             watch.lap("cost")
-            scores = self._judge.scores(drawn.images, cell.extractors)
+            scores = self._judge.scores(drawn.images, cell.extractors, self._extracted(cell, fitted.module, store))
             watch.lap("scores")
             scores["nll_bits_per_dim"] = self._likelihood(cell, strategy, fitted.module)
             watch.lap("likelihood")
@@ -113,12 +114,13 @@ class Bench:
         )
 
     def draw_shard(self, cell: Cell, strategy: Strategy[Any], store: Store, first: int, count: int) -> None:
-        """Draw some of a cell's samples and leave them on disk for whoever runs the cell."""
+        """Draw some of a cell's samples and leave them, and their features, on disk for whoever runs the cell."""
         fitted = self._fit(cell, strategy, self._kit(cell, strategy))
         shards = self._shards(cell, fitted.module, store)
         draw = partial(self._draw, cell, strategy, fitted.module)
         with torch.no_grad(), evaluated(fitted.module, cell.compute, self._device):
-            draw_some(draw, fitted.module, cell, self._device, self._progress, shards, first, count)
+            images = draw_some(draw, fitted.module, cell, self._device, self._progress, shards, first, count)
+        self._judge.extract(images, first, cell.extractors, self._extracted(cell, fitted.module, store))
 
     @contextmanager
     def _evaluated(self, cell: Cell, draw: Draw, model: nn.Module) -> Iterator[Compilation]:
@@ -136,6 +138,9 @@ class Bench:
 
     def _shards(self, cell: Cell, model: nn.Module, store: Store) -> Shards:
         return Shards(store.shard_folder(cell.id), lambda: weights_hash(model))
+
+    def _extracted(self, cell: Cell, model: nn.Module, store: Store) -> Extracted:
+        return Extracted(store.shard_folder(cell.id), lambda: weights_hash(model))
 
     def _fit(self, cell: Cell, strategy: Strategy[Any], kit: Kit) -> Asset:
         key = fit_key(cell, strategy.card)

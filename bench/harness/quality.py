@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.data.datasets import DataSet
 from bench.harness.assets import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, Assets
+from bench.harness.extracted import Extracted
 from bench.harness.references import reference
 from bench.harness.scene import Scene, Target
 from bench.harness.suite import OWN
@@ -36,11 +37,19 @@ class Judge:
     def __init__(self, scene: Scene, assets: Assets, folder: Path, weights: Path | None, download: bool) -> None:
         self._scene, self._assets, self._device, self._folder = scene, assets, scene.device, folder
         self._weights, self._download = weights, download
-        self._yardsticks: dict[str, Yardstick | str] = {}
+        self._extractors: dict[str, Extractor | str] = {}
+        self._yardsticks: dict[str, Yardstick] = {}
         self._wanted: dict[tuple[str, int], Tensor] = {}
         self._held_out_copied: dict[int, Measure] = {}
 
-    def scores(self, samples: Tensor, extractors: tuple[str, ...]) -> dict[str, Measure]:
+    def extract(self, samples: Tensor, first: int, extractors: tuple[str, ...], extracted: Extracted) -> None:
+        """Keep the features of samples `first`.. (N, C, H, W) for whoever scores the cell; not of clips."""
+        found = [self._extractor(name) for name in extractors] if samples.ndim == 4 else []
+        for extractor in found:
+            if not isinstance(extractor, str):
+                extracted.keep(extractor, samples, first, self._device)
+
+    def scores(self, samples: Tensor, extractors: tuple[str, ...], extracted: Extracted) -> dict[str, Measure]:
         """Every measure of every extractor, a value or the reason why its extractor is not to be had; and what the task asks beside."""
         index = torch.arange(len(samples))
         target, stills, labels = self._scene.target(index), self._scene.stills(samples), self._scene.labels(index)
@@ -50,7 +59,7 @@ class Judge:
             if isinstance(yardstick, str):
                 found.update(fidelity.unavailable(name, yardstick))
                 continue
-            features = yardstick.extractor(stills, self._device)
+            features = extracted.of(yardstick.extractor, stills, self._device)
             found.update(self._of_features(features, yardstick))
             if name == OWN:
                 found.update(self._copied(features, yardstick))
@@ -102,15 +111,13 @@ class Judge:
         }
 
     def _yardstick(self, name: str) -> Yardstick | str:
+        extractor = self._extractor(name)
+        if isinstance(extractor, str):
+            return extractor
         if name not in self._yardsticks:
-            try:
-                extractor = self._extractor(name)
-            except ExtractorUnavailable as error:
-                self._yardsticks[name] = str(error)
-            else:
-                real = self._scene.reference
-                stills = replace(real, train_images=self._scene.stills(real.train_images), test_images=self._scene.stills(real.test_images))
-                self._yardsticks[name] = self._held_against(extractor, stills)
+            real = self._scene.reference
+            stills = replace(real, train_images=self._scene.stills(real.train_images), test_images=self._scene.stills(real.test_images))
+            self._yardsticks[name] = self._held_against(extractor, stills)
         return self._yardsticks[name]
 
     @cached_property
@@ -122,7 +129,8 @@ class Judge:
     def _held_against(self, extractor: Extractor, real: DataSet) -> Yardstick:
         return Yardstick(extractor, *reference(extractor, real, self._folder, self._device))
 
-    def _extractor(self, name: str) -> Extractor:
+    def _extractor(self, name: str) -> Extractor | str:
+        """The extractor, loaded once, or why there is none."""
         makers = {
             INCEPTION: lambda: inception(self._device, self._weights, self._download),
             DINOV2: lambda: dinov2(self._device),
@@ -130,7 +138,12 @@ class Judge:
             EFFICIENTNET: lambda: efficientnet(self._device),
             OWN: self._own,
         }
-        return makers[name]()
+        if name not in self._extractors:
+            try:
+                self._extractors[name] = makers[name]()
+            except ExtractorUnavailable as error:
+                self._extractors[name] = str(error)
+        return self._extractors[name]
 
     def _own(self) -> Extractor:
         classifier = self._assets.get(FEATURE_CLASSIFIER).module
