@@ -44,7 +44,7 @@ Data = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Folder that h
 Download = Annotated[bool, typer.Option("--download", help="Allow downloads of data and Inception weights.")]
 Weights = Annotated[Optional[Path], typer.Option(metavar="FILE", help="torch-fidelity's Inception weights.")]
 WhichCompute = Annotated[
-    Optional[Compute], typer.Option("--compute", help="fast: compiled, channels last, in bfloat16 on a GPU or with AMX; rows of their own.")
+    Optional[Compute], typer.Option("--compute", help="fast: compiled, channels last, in bfloat16 where the device can; rows of their own.")
 ]
 WhichTraining = Annotated[
     Optional[Compute], typer.Option("--training", help="In place of the suite's. fast: as for --compute; a budget of its own.")

@@ -35,7 +35,7 @@ class Compute(StrEnum):
     """How networks are evaluated: a cell's while sampling, a budget's while they train. Likelihoods are always as written."""
 
     REFERENCE = "reference"  # float32, as written
-    FAST = "fast"  # compiled, channels last; in bfloat16 on a GPU, or on a processor with AMX
+    FAST = "fast"  # compiled, channels last; in bfloat16 on a GPU, or on a processor that multiplies in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,12 +63,18 @@ def test_fifty_steps_end_where_they_end_as_written(dtype: torch.dtype, most: flo
     assert "forward" not in vars(model.denoiser)  # as written again
 
 
-def test_bfloat16_is_for_devices_with_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {}
-    for has in (False, True):
-        monkeypatch.setattr(fast.torch.cpu, "get_capabilities", lambda has=has: {"amx_bf16": has})
-        said[has] = fast.told_format(CPU), fast.told_format(torch.device("cuda"))
-    assert said == {False: ("float32", "bfloat16"), True: ("bfloat16", "bfloat16")}
+@pytest.mark.parametrize(
+    ("has", "format"),
+    [
+        ({}, "float32"),
+        ({"avx512_f": True, "amx_bf16": False, "avx512_bf16": False}, "float32"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": True}, "bfloat16"),
+    ],
+)
+def test_bfloat16_is_for_devices_that_multiply_in_it(has: dict[str, bool], format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast.torch.cpu, "get_capabilities", lambda: has)
+    assert (fast.told_format(CPU), fast.told_format(torch.device("cuda"))) == (format, "bfloat16")
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The fast way to evaluate networks: compiled, channels last, in bfloat16 where the device has matrix units for it.
+"""The fast way to evaluate networks: compiled, channels last, in bfloat16 where the device multiplies in it.
 
 Draws, loops and optimisers are those of the reference, weights are in float32. A strategy knows of none of it: the networks' `forward` is
 replaced while it samples, or while they train.
@@ -106,9 +106,10 @@ def _fast(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def number_format(device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs and on processors with AMX; others have no matrix units for it."""
-    has_units = device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)
-    return torch.bfloat16 if has_units else torch.float32
+    """bfloat16 on GPUs and on processors that multiply in it: AMX, or AVX-512's instructions for it (Zen 4, Cooper Lake and later)."""
+    has = torch.cpu.get_capabilities()
+    multiplies = device.type == "cuda" or has.get("amx_bf16", False) or has.get("avx512_bf16", False)
+    return torch.bfloat16 if multiplies else torch.float32
 
 
 def told_format(device: torch.device) -> str:

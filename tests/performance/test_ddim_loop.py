@@ -1,6 +1,6 @@
 """Our DDIM loop against diffusers' pipeline: same network, weights, noise, device and run. Times are printed; only equality is asserted.
 
-The fast network (compiled, channels last, in bfloat16 where the device has matrix units for it) is offered to both loops, so that the
+The fast network (compiled, channels last, in bfloat16 where the device multiplies in it) is offered to both loops, so that the
 pipeline has it as a rival too.
 """
 
@@ -39,7 +39,7 @@ DDPM_CIFAR = {  # 35.7 million parameters (arXiv 2006.11239, appendix B)
     "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
 }  # fmt: skip
 GOALS = ("2.5x at batch 512", "1.0x at batch 512, 1.3x at 16") if ON_GPU else ("1.3x at batch 64", "1.0x")  # default, fast pipeline
-needs_bfloat16 = pytest.mark.skipif(not IN_BFLOAT16, reason="bfloat16 saves no time on a processor without AMX")
+needs_bfloat16 = pytest.mark.skipif(not IN_BFLOAT16, reason="this processor does not multiply in bfloat16")
 
 
 class Adapted(nn.Module):
