@@ -111,6 +111,7 @@ def test_sorts_by_number_with_empty_cells_last(page: Page) -> None:
     page.until("document.querySelector('#leaderboard th[aria-sort=descending]') !== null")
     assert column(page, "Steps") == ["50", "50", "30", "10", "5", "timeout"]
     page.press("Enter", "\r")
+    page.until("document.querySelector('#leaderboard th[aria-sort=descending]') === null")
 
 
 def _focus(page: Page, title: str) -> None:
