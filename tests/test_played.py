@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -182,23 +183,18 @@ def test_the_check_finds_what_is_made_on_the_wrong_device() -> None:
         check_on_gpu(other)  # type: ignore[arg-type]
 
 
-def test_the_check_finds_a_loop_that_waits() -> None:
+@pytest.mark.parametrize("reads", [False, True])
+@torch.no_grad()
+def test_the_check_finds_a_loop_that_waits(reads: bool) -> None:
     net = nn.Linear(4, 4)
 
-    def sample(reads: bool) -> None:
+    def sample() -> None:
         x = torch.ones(2, 4, device=GPU)
         for _ in range(3):
-            x = net(x.cpu()).to(GPU) if reads else x
-            net(torch.ones(2, 4))
+            y = net(x.cpu() if reads else torch.ones(2, 4))
+            x = y.to(GPU) if reads else x + 1
 
-    for reads in (False, True):
-        on_gpu = SimpleNamespace(sample=lambda reads=reads: sample(reads), model=nn.Sequential(net))
-        under_test = SimpleNamespace(model=net, on_gpu=on_gpu)
-        if reads:
-            with (
-                torch.no_grad(),
-                pytest.raises(AssertionError, match=r"waits for the device \d+ times: a copy to the device, a copy to the host"),
-            ):
-                check_no_waiting(under_test)  # type: ignore[arg-type]
-        else:
-            check_no_waiting(under_test)  # type: ignore[arg-type]
+    on_gpu = SimpleNamespace(sample=sample, model=nn.Sequential(net))
+    told = pytest.raises(AssertionError, match="waits for the device 4 times: a copy to the device, a copy to the host")
+    with told if reads else nullcontext():
+        check_no_waiting(SimpleNamespace(model=net, on_gpu=on_gpu))  # type: ignore[arg-type]
