@@ -3,13 +3,16 @@
 import dataclasses
 
 import pytest
+import torch
 
 from bench import printing
+from bench.harness import forecast as forecasts
 from bench.harness.forecast import BYTES_PER_CELL, base_flops, forecast, readable
 from bench.measures import measured
 from bench.meters.carbon import WORLD
+from bench.meters.latency import Latency
 from bench.values import Cell, Compute, Record
-from tests.records import made_record
+from tests.records import made_cell, made_record
 
 DDIM = "eds.representation.ddim"
 SPEED = 1e9
@@ -118,3 +121,10 @@ def test_unreadable_records_are_passed_over(tmp_path) -> None:  # type: ignore[n
     folder.mkdir(parents=True)
     (folder / "a.json").write_text("{")
     assert readable(tmp_path, tmp_path / "none") == []
+
+
+def test_other_work_does_not_make_a_device_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = made_cell(DDIM, steps=10)
+    monkeypatch.setattr(forecasts, "measure", lambda *_: Latency(samples_s=(0.5, 0.02, 0.5), warm_ups=3))
+    flops = base_flops(cell.workload, cell.budget) * cell.budget.batch_size
+    assert forecasts.measured_speed(torch.device("cpu"), cell) == pytest.approx(flops / 0.02)
