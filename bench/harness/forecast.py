@@ -179,7 +179,7 @@ def base_flops(workload: Workload, budget: Budget) -> float:
 
 
 def measured_speed(device: torch.device, cell: Cell) -> float:
-    """FLOP/s of this device on the cell's shared network, by the best call of a second: beside other work the median is many times as long."""
+    """FLOP/s of this device on the cell's shared network, by the best call of a second: other work makes the median many times as long."""
     network = _shared_network(cell.workload, cell.budget).to(device)
     inputs = [value.to(device) for value in _inputs(cell.workload, cell.budget.batch_size)]
     with torch.no_grad():
