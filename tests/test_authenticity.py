@@ -145,7 +145,7 @@ def judge_of(task: Task, data: DataSet, folder: Path, samples: int) -> Judge:
 
 def test_judge_scores_samples_and_held_out_images_alike(tmp_path: Path) -> None:
     data = load("digits", DataSource())
-    judge, n, nothing = judge_of(Generate(), data, tmp_path, 360), len(data.test_images), Extracted(tmp_path / "none", str)
+    judge, n, nothing = judge_of(Generate(), data, tmp_path, 360), len(data.test_images), Extracted(tmp_path / "none")
     copies, real = (judge.scores(images, ("own",), nothing) for images in (data.train_images[-n:], data.test_images))
     assert copies["copied"].value == 1.0
     assert real["copied"] == real["held_out_copied"] == copies["held_out_copied"] and real["copied"].n == n
@@ -155,7 +155,7 @@ def test_judge_scores_samples_and_held_out_images_alike(tmp_path: Path) -> None:
 
 def test_judge_says_why_a_task_has_no_copies(tmp_path: Path) -> None:
     data = load("digits", DataSource())
-    found = judge_of(FewShot(), data, tmp_path, 64).scores(data.train_images[:64], ("own",), Extracted(tmp_path / "none", str))
+    found = judge_of(FewShot(), data, tmp_path, 64).scores(data.train_images[:64], ("own",), Extracted(tmp_path / "none"))
     assert found["copied"] == found["held_out_copied"] == missing("not applicable: training saw none of the real images of this task")
 
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -98,19 +97,20 @@ def rooms(tmp_path_factory: pytest.TempPathFactory, driver: list[torch.device]) 
     return {device: Room(tmp_path_factory.mktemp(device.type), device) for device in (HOST, GPU)}
 
 
-@lru_cache(maxsize=1)
-def cells(folder: Path) -> dict[str, Cell]:
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cell]:
     """The first cell of each strategy."""
-    (folder / "tiny.toml").write_text(TINY_SUITE.split("[strategies]")[0])
-    found = plan(load(str(folder / "tiny.toml")), discover(), Options(only=tuple(STRATEGIES))).cells
+    suite = tmp_path_factory.mktemp("suite") / "tiny.toml"
+    suite.write_text(TINY_SUITE.split("[strategies]")[0])
+    found = plan(load(str(suite)), discover(), Options(only=tuple(STRATEGIES))).cells
     return {cell.strategy: cell for cell in reversed(found)}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_cell_has_the_processors_scores_and_the_gpus_costs(
-    name: str, rooms: dict[torch.device, Room], driver: list[torch.device], tmp_path_factory: pytest.TempPathFactory
+    name: str, rooms: dict[torch.device, Room], driver: list[torch.device], cells: dict[str, Cell]
 ) -> None:
-    cell = cells(tmp_path_factory.getbasetemp())[name]
+    cell = cells[name]
     assert cell.workload.task.kind == STRATEGIES[name]
     here = rooms[HOST].record(cell)
     driver.clear()
@@ -128,9 +128,9 @@ def test_a_cell_has_the_processors_scores_and_the_gpus_costs(
     assert there.provenance.device == "NVIDIA H100 80GB HBM3" and set(driver) == {GPU} and len(driver) > 10
 
 
-def test_a_share_is_drawn_and_read_back(rooms: dict[torch.device, Room], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_share_is_drawn_and_read_back(rooms: dict[torch.device, Room], cells: dict[str, Cell]) -> None:
     """By two workers of the GPU, the second of which loads the shared networks from disk."""
-    cell = replace(cells(tmp_path_factory.getbasetemp())["eds.representation.ddim"], seed=1)
+    cell = replace(cells["eds.representation.ddim"], seed=1)
     here, room = rooms[HOST].record(cell), rooms[GPU]
     with played_gpu():
         assert room.shop.do(ShardJob(cell, 0, 8)) == Done(Status.OK)

@@ -93,7 +93,7 @@ class Bench:
                 cost = self._cost(cell, draw, fitted.module, drawn, counts, compilation)
             conditions = conditions_between(before, state_of(self._device))
             watch.lap("cost")
-            scores = self._judge.scores(drawn.images, cell.extractors, self._extracted(cell, fitted.module, store))
+            scores = self._judge.scores(drawn.images, cell.extractors, Extracted(store.shard_folder(cell.id)))
             watch.lap("scores")
             scores["nll_bits_per_dim"] = self._likelihood(cell, strategy, fitted.module)
             watch.lap("likelihood")
@@ -120,7 +120,7 @@ class Bench:
         draw = partial(self._draw, cell, strategy, fitted.module)
         with torch.no_grad(), evaluated(fitted.module, cell.compute, self._device):
             images = draw_some(draw, fitted.module, cell, self._device, self._progress, shards, first, count)
-        self._judge.extract(images, first, cell.extractors, self._extracted(cell, fitted.module, store))
+        self._judge.extract(images, first, cell.extractors, Extracted(store.shard_folder(cell.id)))
 
     @contextmanager
     def _evaluated(self, cell: Cell, draw: Draw, model: nn.Module) -> Iterator[Compilation]:
@@ -138,9 +138,6 @@ class Bench:
 
     def _shards(self, cell: Cell, model: nn.Module, store: Store) -> Shards:
         return Shards(store.shard_folder(cell.id), lambda: weights_hash(model))
-
-    def _extracted(self, cell: Cell, model: nn.Module, store: Store) -> Extracted:
-        return Extracted(store.shard_folder(cell.id), lambda: weights_hash(model))
 
     def _fit(self, cell: Cell, strategy: Strategy[Any], kit: Kit) -> Asset:
         key = fit_key(cell, strategy.card)

@@ -1,9 +1,11 @@
 """Features of samples that several slots share, kept on disk until their cell has its record: each slot extracts those of its own samples.
 
-<store>/shards/<cell id>/<weights>-<signature>-<first>.features: safetensors, of samples `first`.. in whole batches of the extractor.
+<store>/shards/<cell id>/<signature>-<first>-<images>.features: safetensors, of samples `first`.. in whole batches of the extractor. The
+hash of the images is in the name, so that features are those of the very samples that are scored.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bench.harness.store import write_atomic
-from bench.metrics.features import BATCH, Extractor, Features, Signature
+from bench.metrics.features import BATCH, Extractor, Features
 from bench.values import digest
 
 Stretch = tuple[int, Features]
@@ -21,10 +23,10 @@ Stretch = tuple[int, Features]
 
 
 class Extracted:
-    """The features of one cell, which belong to the weights that drew the samples. `weights` is asked for only where there is a file."""
+    """The features of one cell's samples."""
 
-    def __init__(self, folder: Path, weights: Callable[[], str]) -> None:
-        self._folder, self._weights = folder, weights
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def keep(self, extractor: Extractor, samples: Tensor, first: int, device: torch.device) -> None:
         """Extract and write those of samples `first`.. (N, C, H, W) that fill batches, which are those of the cell's samples as a whole."""
@@ -33,30 +35,33 @@ class Extracted:
         if len(whole):
             features = extractor(whole, device)
             tensors = {"pooled": features.pooled} | ({} if features.logits is None else {"logits": features.logits})
-            write_atomic(self._folder / f"{self._name(extractor.signature)}-{first + begin:07d}.features", save(tensors))
+            name = f"{digest(str(extractor.signature))}-{first + begin:07d}-{_hash_of(whole)}.features"
+            write_atomic(self._folder / name, save(tensors))
 
     def of(self, extractor: Extractor, samples: Tensor, device: torch.device) -> Features:
         """The features of all samples of the cell (N, C, H, W): what lies there, and the rest now."""
-        return completed(extractor, samples, device, self._found(extractor.signature))
+        return completed(extractor, samples, device, self._found(extractor, samples))
 
-    def _found(self, signature: Signature) -> list[Stretch]:
-        """The readable files in order, none over another."""
-        if not any(self._folder.glob("*.features")):
-            return []
+    def _found(self, extractor: Extractor, samples: Tensor) -> list[Stretch]:
+        """What the readable files say of these samples, in order, none over another."""
         kept: list[Stretch] = []
         end = 0
-        for path in sorted(self._folder.glob(f"{self._name(signature)}-*.features")):
-            first = int(path.stem.rsplit("-", 1)[1])
+        for path in sorted(self._folder.glob(f"{digest(str(extractor.signature))}-*.features")):
+            _, first, images = path.stem.split("-")
+            begin = int(first)
             with suppress(OSError, SafetensorError, KeyError):
                 tensors = load_file(path)
                 features = Features(pooled=tensors["pooled"], logits=tensors.get("logits"))
-                if first >= end:
-                    kept.append((first, features))
-                    end = first + len(features.pooled)
+                count = len(features.pooled)
+                if begin >= end and _hash_of(samples[begin : begin + count]) == images:
+                    kept.append((begin, features))
+                    end = begin + count
         return kept
 
-    def _name(self, signature: Signature) -> str:
-        return f"{self._weights()}-{digest(str(signature))}"
+
+def _hash_of(samples: Tensor) -> str:
+    """First 16 hex digits of the SHA-256 of uint8 samples on the CPU."""
+    return hashlib.sha256(samples.contiguous().numpy().data).hexdigest()[:16]
 
 
 def completed(extractor: Extractor, samples: Tensor, device: torch.device, known: Sequence[Stretch]) -> Features:

@@ -106,7 +106,7 @@ def _fast(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def number_format(device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs and on processors that multiply in it: AMX, or AVX-512's instructions for it (Zen 4, Cooper Lake and later)."""
+    """bfloat16 on GPUs and on processors that multiply in it: AMX, or AVX-512's instructions for it (Zen 4, Cooper Lake)."""
     has = torch.cpu.get_capabilities()
     multiplies = device.type == "cuda" or has.get("amx_bf16", False) or has.get("avx512_bf16", False)
     return torch.bfloat16 if multiplies else torch.float32
