@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.harness import codehash
+from bench.identity import reach
 from bench.registry import REGISTRY, USER
 from bench.values import Record
 from tests.processes import warm
@@ -87,8 +87,7 @@ def forget_plugins() -> None:
     for name in [name for name in sys.modules if name.startswith(f"{USER}.")]:
         del sys.modules[name]
         REGISTRY.classes.pop(name, None)
-    for of_files in (codehash.project_imports, codehash._tree, codehash._stripped):
-        of_files.cache_clear()
+    reach.forget()
 
 
 @pytest.fixture(scope="session")

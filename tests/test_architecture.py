@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness.codehash import project_imports
+from bench.identity.sources import project_imports
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("strategies/**/*.py")])
@@ -18,6 +18,7 @@ LAYERS = {  # a module may import from its own layer and from lower ones
     "bench.cards": 0,
     "bench.intervals": 0,
     "bench.stops": 0,
+    "bench.identity": 0,
     "bench.contract": 1,
     "bench.registry": 1,
     "bench.survey": 1,

@@ -9,7 +9,7 @@ from bench.data.datasets import DataSource, load
 from bench.metrics.faithfulness import ssim
 from bench.metrics.features import clip_classifier
 from bench.metrics.frechet import Statistics, distance, root_of
-from bench.training.recipes import build_clip_classifier, fit_clip_classifier
+from bench.training.recipes.clip_classifier import build_clip_classifier, fit_clip_classifier
 from tests.oracles import kit_of
 
 COUNT, FRAMES = 400, 12

@@ -24,7 +24,7 @@ from bench.options import trained_by
 from bench.registry import discover
 from bench.testing.checks import check_training
 from bench.training.adversarial import Game, gradient_penalty, train_game
-from bench.training.recipes import eps_loss, unweighted
+from bench.training.noise_prediction import eps_loss, unweighted
 from bench.training.train import train
 from bench.values import Compute
 from tests.conftest import Run

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from bench.harness import suite
-from bench.harness.codehash import code_hash
 from bench.registry import Registry, discover, load_file
 from bench.values import UserError
 from strategies.eds.representation.ddim import DDIM
@@ -120,29 +119,3 @@ def test_broken_entry_point_is_isolated(monkeypatch: pytest.MonkeyPatch) -> None
     registry = discover()
     assert any("no_such_package" in p.reason for p in registry.problems) and "eds.representation.ddim" in registry.classes
     registry.problems.clear()
-
-
-def test_code_hash_follows_code_and_not_comments(tmp_path: Path) -> None:
-    path = tmp_path / "s.py"
-    path.write_text('"""Doc."""\nfrom bench.diffusion import loops\nX = 1\n')
-    first = code_hash(path)
-    path.write_text('"""Other doc."""\nfrom bench.diffusion import loops\n\n# a comment\nX = 1\n')
-    from bench.harness import codehash
-
-    def again() -> str:
-        for cached in (codehash.project_imports, codehash._tree, codehash._stripped):
-            cached.cache_clear()
-        return code_hash(path)
-
-    assert again() == first
-    path.write_text('"""Doc."""\nfrom bench.diffusion import loops\nX = 2\n')
-    assert again() != first
-    strategy = "class S:\n    card: ClassVar[Card] = Card({})\n    steps: int = {}\n"
-    path.write_text(strategy.format("sweep=1", 4))
-    plain = again()
-    path.write_text(strategy.format("sweep=2", 4))
-    assert again() == plain
-    path.write_text(strategy.format("sweep=2", 5))
-    assert again() != plain
-    path.write_text('"""Doc."""\nX = 1\n')
-    assert again() != first

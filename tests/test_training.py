@@ -10,11 +10,12 @@ from torch import nn
 from bench.cards import AssetName
 from bench.contract import UndeclaredAsset
 from bench.data.datasets import DataSource, load
-from bench.harness.assets import FEATURE_CLASSIFIER, RECIPES, Assets, SeenImages, asset_id
+from bench.harness.assets import FEATURE_CLASSIFIER, RECIPES, Assets, SeenImages, asset_id, closure
 from bench.nets.classifier import Classifier, NoisyClassifier, accuracy, predictions
 from bench.nets.ema import update_average
 from bench.testing.subject import BUDGET, tiny_assets
-from bench.training.recipes import build_noisy_classifier, fit_feature_classifier, fit_noisy_classifier
+from bench.training.recipes.feature_classifier import fit_feature_classifier
+from bench.training.recipes.noisy_classifier import build_noisy_classifier, fit_noisy_classifier
 from bench.training.train import drop_labels, rate, train
 from tests.oracles import kit_of
 
@@ -127,6 +128,6 @@ def test_asset_ids_follow_budget_and_needs() -> None:
 
 
 def test_cost_of_an_asset_includes_what_it_needs() -> None:
-    assert tiny_assets().closure((AssetName.LATENT_DENOISER,)) == ("autoencoder", "latent_denoiser")
+    assert closure((AssetName.LATENT_DENOISER,)) == ("autoencoder", "latent_denoiser")
     with pytest.raises(UndeclaredAsset, match="'denoiser'"):
         tiny_assets().kit_with(()).denoiser()

@@ -1,11 +1,12 @@
 """Shared trained parts: trained once per workload and budget, cached by content as safetensors, priced."""
 
+import pkgutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -15,10 +16,10 @@ from bench.cards import AssetName
 from bench.contract import Kit, Progress
 from bench.data.datasets import DataSet
 from bench.harness.batches import out_of_memory
-from bench.harness.codehash import code_hash
 from bench.harness.environment import device_name
 from bench.harness.fast import trained
 from bench.harness.store import dump, parse, write_atomic
+from bench.identity.roots import recipe_hash
 from bench.measures import TrainCost, measured
 from bench.meters.carbon import WORLD, Place
 from bench.meters.energy import energy_meter
@@ -27,6 +28,7 @@ from bench.meters.latency import synchronise
 from bench.meters.memory import peak_memory
 from bench.nets.ema import frozen
 from bench.training import recipes
+from bench.training.recipe import Recipe
 from bench.values import Budget, Compute, UserError, digest
 
 FEATURE_CLASSIFIER = "feature_classifier"  # belongs to the metrics; no strategy can ask for it
@@ -37,23 +39,22 @@ WEIGHTS = "model.safetensors"
 ASSET = "asset.json"  # the cost, written last: its presence says that the weights are whole
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to build an untrained module and how to train it, from a kit that offers the assets in `needs`."""
-
-    build: Callable[[Kit], nn.Module]
-    fit: Callable[[Any, Kit, str], nn.Module]
-    needs: tuple[AssetName, ...] = ()
-
-
 RECIPES: dict[str, Recipe] = {
-    AssetName.DENOISER: Recipe(recipes.build_denoiser, recipes.fit_denoiser),
-    AssetName.AUTOENCODER: Recipe(recipes.build_autoencoder, recipes.fit_autoencoder),
-    AssetName.LATENT_DENOISER: Recipe(recipes.build_latent_denoiser, recipes.fit_latent_denoiser, needs=(AssetName.AUTOENCODER,)),
-    AssetName.NOISY_CLASSIFIER: Recipe(recipes.build_noisy_classifier, recipes.fit_noisy_classifier),
-    FEATURE_CLASSIFIER: Recipe(recipes.build_feature_classifier, recipes.fit_feature_classifier),
-    CLIP_CLASSIFIER: Recipe(recipes.build_clip_classifier, recipes.fit_clip_classifier),
+    module.name: import_module(f"{recipes.__name__}.{module.name}").RECIPE for module in pkgutil.iter_modules(recipes.__path__)
 }
+
+
+def depth(name: str) -> int:
+    """1 for an asset that needs none, else one more than the deepest that it needs."""
+    return 1 + max(map(depth, RECIPES[name].needs), default=0)
+
+
+def closure(names: Iterable[str]) -> tuple[str, ...]:
+    """The assets and all that they need, each once, needed ones first: what their user inherits the cost of."""
+    found: dict[str, None] = {}
+    for name in names:
+        found.update(dict.fromkeys((*closure(RECIPES[name].needs), str(name))))
+    return tuple(found)
 
 
 def asset_id(name: str, data: DataSet, budget: Budget) -> str:
@@ -61,7 +62,7 @@ def asset_id(name: str, data: DataSet, budget: Budget) -> str:
     needs = [asset_id(need, data, budget) for need in RECIPES[name].needs]
     fast = [] if _training(name, budget) is Compute.REFERENCE else [str(budget.training)]
     training = [budget.train_images, budget.train_batch, budget.width, ASSET_SEED, *fast]
-    return digest([str(name), data.hash, training, code_hash("bench.training.recipes"), needs])
+    return digest([str(name), data.hash, training, recipe_hash(name), needs])
 
 
 def _training(name: str, budget: Budget) -> Compute:
@@ -119,13 +120,6 @@ class Assets:
 
     def _module(self, name: str) -> nn.Module:
         return self.get(name).module
-
-    def closure(self, names: tuple[AssetName, ...]) -> tuple[str, ...]:
-        """The assets and all that they need, each once: what their user inherits the cost of."""
-        found: dict[str, None] = {}
-        for name in names:
-            found.update(dict.fromkeys((*self.closure(RECIPES[name].needs), str(name))))
-        return tuple(found)
 
 
 class SeenImages:

@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 from bench.data.datasets import DataSource, find_fashion, load
 from bench.harness.arrive import MANIFEST, WHEELS, fingerprint
 from bench.harness.assets import asset_id
-from bench.harness.codehash import PROJECT
 from bench.harness.environment import git_revision
 from bench.harness.parcels import ASSETS, COST, MODEL
 from bench.harness.plan import Options, asset_names, plan
 from bench.harness.suite import Suite
+from bench.identity.sources import PROJECT
 from bench.registry import Registry
 from bench.values import UserError
 

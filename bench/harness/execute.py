@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Kit, LikelihoodStrategy, Progress, Strategy
-from bench.harness.assets import Asset, Assets, priced
+from bench.harness.assets import Asset, Assets, closure, priced
 from bench.harness.batches import Batches
 from bench.harness.drawing import Draw, Drawn, best_batch, draw_all, draw_some
 from bench.harness.environment import provenance
@@ -76,7 +76,7 @@ class Bench:
         """The cell's OK record; exceptions are the caller's."""
         started, watch = datetime.now(UTC).isoformat(timespec="seconds"), Stopwatch()
         kit = self._kit(cell, strategy)
-        inherited = {name: self._assets.get(name).cost for name in self._assets.closure(strategy.card.assets)}
+        inherited = {name: self._assets.get(name).cost for name in closure(strategy.card.assets)}
         watch.lap("assets")
         fitted = self._fit(cell, strategy, kit)
         watch.lap("fit")

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,17 +10,16 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench.cards import AssetName, Card, Params, Task, Video, task_name
+from bench.cards import Card, Params, Task, Video, task_name
 from bench.data.datasets import DataSet, DataSource, load
-from bench.harness.assets import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, RECIPES, asset_id
-from bench.harness.codehash import code_hash
+from bench.harness.assets import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, asset_id, closure, depth
 from bench.harness.scenes import task_identity, unsupported
 from bench.harness.suite import OWN, Suite
 from bench.hints import near
+from bench.identity.roots import strategy_hash
 from bench.metrics.features import EFFICIENTNET, EFFICIENTNET_SIDE, efficientnet_file, file_hash
 from bench.metrics.pretrained import CLIP, CLIP_FILE, DINOV2, DINOV2_FILES, INCEPTION, INCEPTION_FILE, checkpoint
 from bench.registry import USER, Registry
-from bench.survey import BUILT_IN
 from bench.values import COMPUTE, Cell, Compute, UserError, Workload, digest
 
 PROTOCOL = 2  # rises when the meaning of any measured number changes
@@ -83,7 +82,9 @@ def _cells(
     name: str, task: Task, sweep: Sequence[Params], suite: Suite, registry: Registry, options: Options, data: DataSet, reference: str
 ) -> Iterator[Cell]:
     workload = Workload(dataset=suite.dataset, shape=data.shape, n_classes=data.n_classes, task=task)
-    code = strategy_hash(registry, name)
+    cls = registry.get(name)
+    assets = _asset_ids(cls.card, data, suite)
+    code = code_of(cls, assets)
     compute = options.compute or suite.compute
     marked = {} if compute is Compute.REFERENCE else {COMPUTE: str(compute)}
     for seed in options.seeds or suite.seeds:
@@ -97,7 +98,7 @@ def _cells(
                 extractors=suite.extractors,
                 seed=seed,
                 code_hash=code,
-                asset_ids=_asset_ids(registry.get(name).card, data, suite),
+                asset_ids=assets,
                 reference_hash=reference,
                 protocol=PROTOCOL,
                 compute=compute,
@@ -130,13 +131,13 @@ def complete(registry: Registry, name: str, overrides: Params) -> Params:
     return plain
 
 
-def strategy_hash(registry: Registry, name: str) -> str:
-    cls: type[Any] = registry.get(name)
-    if cls.__module__.startswith(f"{BUILT_IN}."):
-        return code_hash(cls.__module__)
+def code_of(cls: type[Any], assets: Iterable[str]) -> str:
+    """The hash of a strategy's code and that of its assets; a plug-in's begins in its file."""
+    if not cls.__module__.startswith(f"{USER}."):
+        return strategy_hash(cls.__module__, assets)
     source = inspect.getsourcefile(cls) or sys.modules[cls.__module__].__file__
     assert source is not None
-    return code_hash(Path(source))
+    return strategy_hash(Path(source), assets)
 
 
 def reference_hash(suite: Suite, data: DataSet, options: Options, task: Task) -> str:
@@ -164,8 +165,7 @@ def _extractor_identity(name: str, suite: Suite, data: DataSet, options: Options
 
 
 def _asset_ids(card: Card, data: DataSet, suite: Suite) -> dict[str, str]:
-    names = dict.fromkeys(n for asset in card.assets for n in (*RECIPES[asset].needs, asset))
-    return {str(AssetName(name)): asset_id(name, data, suite.budget) for name in names}
+    return {name: asset_id(name, data, suite.budget) for name in closure(card.assets)}
 
 
 def asset_names(cells: list[Cell]) -> list[str]:
@@ -175,4 +175,4 @@ def asset_names(cells: list[Cell]) -> list[str]:
         wanted.add(FEATURE_CLASSIFIER)
     if any(isinstance(cell.workload.task, Video) for cell in cells):
         wanted.add(CLIP_CLASSIFIER)
-    return [name for name in RECIPES if name in wanted]
+    return sorted(wanted, key=lambda name: (depth(name), name))

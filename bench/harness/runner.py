@@ -10,7 +10,7 @@ from itertools import groupby
 import torch
 
 from bench.data.datasets import load
-from bench.harness.assets import ASSET, RECIPES, asset_id
+from bench.harness.assets import ASSET, asset_id, depth
 from bench.harness.drive import Claim, Desk, Drive, Ended
 from bench.harness.engine import Engine
 from bench.harness.environment import provenance
@@ -160,9 +160,4 @@ def asset_waves(todo: Sequence[Cell]) -> list[list[AssetJob]]:
     """The assets of these cells, each once; those of a wave need none but those of waves before."""
     names = asset_names(list(todo))
     users = {name: next((cell for cell in todo if name in cell.asset_ids), todo[0]) for name in names}
-
-    def depth(name: str) -> int:
-        return 1 + max(map(depth, RECIPES[name].needs), default=0)
-
-    ordered = sorted(names, key=depth)
-    return [[AssetJob(name, users[name]) for name in wave] for _, wave in groupby(ordered, key=depth)]
+    return [[AssetJob(name, users[name]) for name in wave] for _, wave in groupby(names, key=depth)]

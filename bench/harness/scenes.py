@@ -15,12 +15,12 @@ from bench.data.guides import drawings
 from bench.data.images import padded, to_model
 from bench.data.operators import operator
 from bench.diffusion.noise import SeededDraws
-from bench.harness.codehash import code_hash
 from bench.harness.scene import Scene, Target
+from bench.identity.reach import code_hash
+from bench.identity.roots import defined
 from bench.values import digest
 
 OBSERVATION = 2**40  # added to image seeds: the noise of an observation is no draw that a strategy sees
-MAKERS = ("bench.data.guides", "bench.data.clips", "bench.data.operators")  # of what tasks other than `Generate` show
 
 
 @final
@@ -173,7 +173,18 @@ def unsupported(task: Task, data: DataSet) -> str | None:
 
 def task_identity(task: Task) -> Sequence[object]:
     """What the numbers of a task depend on beside the data; nothing for `Generate`."""
-    return () if isinstance(task, Generate) else (asdict(task), code_hash(*MAKERS))
+    match task:
+        case Generate():
+            return ()
+        case Edit():
+            maker = defined("bench.data.guides", "drawings")
+        case Restore():
+            maker = defined("bench.data.operators", "operator")
+        case Video():
+            maker = defined("bench.data.clips", "clips")
+        case FewShot():
+            return (asdict(task),)
+    return asdict(task), code_hash([maker])
 
 
 def _hash_of(data: DataSet, task: Task) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from bench.cards import Generate, Task, task_name
-from bench.harness.codehash import code_hash
+from bench.identity.roots import strategy_hash
 from bench.measures import Measure, missing
 from bench.report.breakeven import Footprint, breakevens
 from bench.report.columns import Column, Quality, breakeven_column, columns, is_limit, number, quality_key
@@ -172,14 +172,17 @@ def footprint(key: RowKey, group: list[Record]) -> Footprint | None:
 
 def code_state(record: Record) -> str:
     """Whether the strategy's code is still the one that made the record."""
-    now = _code_now(record.cell.strategy)
+    now = _code_now(record.cell.strategy, tuple(record.cell.asset_ids))
     return "plug-in" if now is None else "current" if now == record.cell.code_hash else "older"
 
 
 @cache
-def _code_now(strategy: str) -> str | None:
-    """The hash of a built-in strategy's code; None for a plug-in."""
-    return code_hash(f"{BUILT_IN}.{strategy}") if implemented(strategy) else None
+def _code_now(strategy: str, assets: tuple[str, ...]) -> str | None:
+    """The hash of a built-in strategy's code and its assets'; None for a plug-in."""
+    try:
+        return strategy_hash(f"{BUILT_IN}.{strategy}", assets) if implemented(strategy) else None
+    except LookupError:  # a shared part that exists no more
+        return ""
 
 
 def _interval(value: str, low: str, high: str) -> str:

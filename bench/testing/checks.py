@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench.cards import AssetName, Heading
 from bench.contract import RestoreRequest
-from bench.harness.codehash import project_imports
+from bench.identity.sources import project_imports
 from bench.meters.calls import counted, networks
 from bench.meters.flops import trajectory_flops
 from bench.survey import BUILT_IN, rows

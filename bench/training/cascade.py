@@ -13,7 +13,7 @@ from bench.contract import Kit
 from bench.data.images import padded
 from bench.diffusion.cascade import FACTOR, Refiner, blurred, condition, enlarged, shrunk
 from bench.diffusion.parametrise import EpsDenoiser
-from bench.training.recipes import LABEL_DROPOUT, backbone, eps_loss, unweighted
+from bench.training.noise_prediction import LABEL_DROPOUT, backbone, eps_loss, unweighted
 from bench.training.train import Loss, drop_labels, noise_like, train
 
 NARROWEST, WIDEST = 0.4, 0.6  # pixels, the blur's standard deviation

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from bench.contract import Kit
 from bench.nets.codebook import CodebookAutoencoder, straight_through
 from bench.nets.ema import seeded
-from bench.training.recipes import AUTOENCODER_SHARE
+from bench.training.recipes.autoencoder import AUTOENCODER_SHARE
 from bench.training.train import train
 
 COMMITMENT = 0.25  # beta of van den Oord et al. 2017 (arXiv 1711.00937, section 3.2)

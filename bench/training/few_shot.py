@@ -12,7 +12,7 @@ from bench.contract import Kit
 from bench.data.images import to_model
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.nets.unet import UNet
-from bench.training.recipes import eps_loss, unweighted
+from bench.training.noise_prediction import eps_loss, unweighted
 from bench.training.train import Loss, train
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from bench.diffusion.gamma import gamma_shape, standard_gamma
 from bench.training.draws import BatchDraws
-from bench.training.recipes import Noising
+from bench.training.noise_prediction import Noising
 
 
 def gamma_noising(theta_0: float) -> Noising:

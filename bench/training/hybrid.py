@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.contract import Kit
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.reverse_variance import HybridDenoiser, bound_bits, chain
-from bench.training.recipes import LABEL_DROPOUT, backbone
+from bench.training.noise_prediction import LABEL_DROPOUT, backbone
 from bench.training.train import Loss, drop_labels, noise_like
 
 BOUND_WEIGHT = 0.001  # lambda of L_hybrid = L_simple + lambda L_vlb

@@ -11,7 +11,7 @@ from bench.diffusion.retrieval import Database, RetrievalModel, others
 from bench.nets.context import Conditioned, ContextUNet, with_nothing
 from bench.nets.ema import frozen, seeded
 from bench.nets.unet import UNet
-from bench.training.recipes import backbone, eps_loss, unweighted
+from bench.training.noise_prediction import backbone, eps_loss, unweighted
 from bench.training.train import train
 
 

@@ -14,7 +14,7 @@ from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import alpha_bar_of
 from bench.nets.ema import seeded
 from bench.nets.space_time import SpaceTimeUNet
-from bench.training.recipes import LABEL_DROPOUT, backbone
+from bench.training.noise_prediction import LABEL_DROPOUT, backbone
 from bench.training.train import Loss, drop_labels, noise_like, train
 
 STILLS = 500  # stream of the independent frames: the clips, and their noise, are the same with and without them

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench.diffusion.parametrise import EpsDenoiser
-from bench.training.recipes import LABEL_DROPOUT
+from bench.training.noise_prediction import LABEL_DROPOUT
 
 smalldiffusion = pytest.importorskip("smalldiffusion", reason="the rival is not installed: it comes with the extra 'perf'")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,7 +18,7 @@ from bench.diffusion.oracle import GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.meters.calls import counted
 from bench.testing.subject import tiny_assets
-from bench.training.recipes import build_denoiser, fit_denoiser
+from bench.training.recipes.denoiser import build_denoiser, fit_denoiser
 from tests.performance.ratios import compare
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

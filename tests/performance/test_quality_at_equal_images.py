@@ -27,7 +27,8 @@ from bench.measures import Measure
 from bench.metrics.features import Extractor, own_classifier
 from bench.metrics.frechet import Root, Statistics, measures, root_of
 from bench.nets.ema import frozen, seeded, update_average
-from bench.training.recipes import build_denoiser, build_feature_classifier, fit_denoiser, fit_feature_classifier
+from bench.training.recipes.denoiser import build_denoiser, fit_denoiser
+from bench.training.recipes.feature_classifier import build_feature_classifier, fit_feature_classifier
 from bench.values import Budget, UserError, Workload
 from tests.performance import rival
 from tests.performance.rival import DEVICE, Pictures, Theirs, smalldiffusion

@@ -14,7 +14,8 @@ from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import alpha_bar_of
 from bench.harness.fast import told_format, trained
 from bench.nets.ema import seeded
-from bench.training.recipes import build_denoiser, eps_loss, unweighted
+from bench.training.noise_prediction import eps_loss, unweighted
+from bench.training.recipes.denoiser import build_denoiser
 from bench.training.train import train
 from bench.values import Budget, Compute, Workload
 from tests.performance import rival

@@ -19,7 +19,7 @@ from bench.registry import discover
 from bench.testing import checks
 from bench.testing.subject import Subject, tiny_assets
 from bench.training.cascade import clean, enlarging_loss
-from bench.training.recipes import build_noisy_classifier, fit_noisy_classifier
+from bench.training.recipes.noisy_classifier import build_noisy_classifier, fit_noisy_classifier
 from strategies.eds.guidance.adm_u import ADMU, GuidedCascade
 from tests.oracles import Recorded, kit_of, request
 

@@ -15,7 +15,8 @@ from bench.diffusion.noise import SeededDraws
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.testing.subject import tiny_assets
 from bench.training.gamma import gamma_noising
-from bench.training.recipes import build_denoiser, eps_loss, gaussian_noise, unweighted
+from bench.training.noise_prediction import eps_loss, gaussian_noise, unweighted
+from bench.training.recipes.denoiser import build_denoiser
 from strategies.eds.representation.ddim import DDIM
 from strategies.eds.state_space.ddpm import DDPM
 from strategies.eps.noise.ddgm import DDGM, Noise, Update

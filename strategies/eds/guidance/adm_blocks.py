@@ -22,7 +22,7 @@ from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uni
 from bench.nets.adm_unet import adm_unet_for
 from bench.nets.ema import seeded
 from bench.registry import register
-from bench.training.recipes import fit_denoiser
+from bench.training.recipes.denoiser import fit_denoiser
 
 
 @register

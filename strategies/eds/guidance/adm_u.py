@@ -22,7 +22,7 @@ from bench.diffusion.reverse_variance import small_variance
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.cascade import build_refiner, clean, enlarging_loss, fit_refiner, fit_small_denoiser
-from bench.training.recipes import build_noisy_classifier, fit_noisy_classifier
+from bench.training.recipes.noisy_classifier import build_noisy_classifier, fit_noisy_classifier
 
 
 class GuidedCascade(Cascade):

@@ -22,7 +22,7 @@ from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.schedules import T, linear_alpha_bar, uniform_times
 from bench.nets.unet import UNet
 from bench.registry import register
-from bench.training.recipes import backbone
+from bench.training.noise_prediction import backbone
 from bench.training.train import Loss, noise_like, train
 
 

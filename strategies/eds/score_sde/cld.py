@@ -19,7 +19,7 @@ from bench.diffusion.batch import everywhere
 from bench.diffusion.langevin import Kernel, Langevin, at_rest, euler_maruyama, kernel, perturbed, quadratic_steps, sscs
 from bench.nets.unet import UNet
 from bench.registry import register
-from bench.training.recipes import backbone
+from bench.training.noise_prediction import backbone
 from bench.training.train import Loss, noise_like, train
 
 FIRST_TIME = 1e-5  # of training, as in the authors' configuration

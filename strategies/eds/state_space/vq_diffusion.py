@@ -21,7 +21,7 @@ from bench.diffusion.tokens import TokenModel, sample_tokens
 from bench.nets.codebook import CodebookAutoencoder
 from bench.registry import register
 from bench.training.codebook import build_codebook, fit_codebook
-from bench.training.recipes import LABEL_DROPOUT, backbone
+from bench.training.noise_prediction import LABEL_DROPOUT, backbone
 from bench.training.train import Loss, drop_labels, train
 
 

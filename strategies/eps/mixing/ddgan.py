@@ -23,7 +23,7 @@ from bench.nets.ema import seeded
 from bench.registry import register
 from bench.training.adversarial import train_game
 from bench.training.denoising_gan import denoising_game, regression
-from bench.training.recipes import backbone
+from bench.training.noise_prediction import backbone
 from bench.training.train import train
 
 

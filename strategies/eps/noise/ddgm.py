@@ -24,7 +24,8 @@ from bench.diffusion.loops import LevelNoise, Variance, ddim, reverse_chain
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.gamma import gamma_noising
-from bench.training.recipes import build_denoiser, eps_loss, gaussian_noise, unweighted
+from bench.training.noise_prediction import eps_loss, gaussian_noise, unweighted
+from bench.training.recipes.denoiser import build_denoiser
 from bench.training.train import train
 
 

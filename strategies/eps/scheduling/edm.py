@@ -20,7 +20,7 @@ from bench.diffusion.heun import Churn, churned, rho_levels
 from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.precondition import PreconditionedDenoiser, data_deviation
 from bench.registry import register
-from bench.training.recipes import backbone
+from bench.training.noise_prediction import backbone
 from bench.training.train import Loss, noise_like, train
 
 TOLERANCE = 1e-4  # of the likelihood's solver

@@ -24,7 +24,7 @@ from bench.nets.ema import seeded
 from bench.nets.support import MeanOfImages, SetTransformer
 from bench.registry import register
 from bench.training.few_shot import FewShotModel, fit_few_shot
-from bench.training.recipes import backbone
+from bench.training.noise_prediction import backbone
 
 
 class Encoder(StrEnum):

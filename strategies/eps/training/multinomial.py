@@ -18,7 +18,7 @@ from bench.diffusion.categorical import cosine_retention, divergence, draw, log_
 from bench.diffusion.likelihood import bits_per_dim
 from bench.nets.unet import UNet
 from bench.registry import register
-from bench.training.recipes import backbone
+from bench.training.noise_prediction import backbone
 from bench.training.train import Loss, train
 
 

@@ -18,7 +18,7 @@ from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
-from bench.training.recipes import build_denoiser, fit_denoiser
+from bench.training.recipes.denoiser import build_denoiser, fit_denoiser
 
 
 def p2_weight(snr: Tensor, k: float, gamma: float) -> Tensor:
