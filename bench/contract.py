@@ -35,8 +35,33 @@ def as_written(_module: nn.Module) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+class Space(Protocol):
+    """Where the states of a model live: pixels, or the latents of an autoencoder."""
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The range of clean states, or None where they have none."""
+
+    def state(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The (C, H, W) of states for images of this shape."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) -> clean states (B, *state)."""
+
+    def decode(self, x: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        """States (B, *state) -> uint8 (B, *shape)."""
+
+
 class Denoiser(nn.Module, ABC):
-    """The one network convention: the conditional mean E[x0 | x] under x = x0 + sigma * n, n standard normal."""
+    """The one network convention: the conditional mean E[x0 | x] under x = x0 + sigma * n, n standard normal.
+
+    A denoiser says what it was trained on: `sigmas` (T,) float64, the increasing noise levels of its chain, outside of which it refuses to
+    be asked; the `space` of its states; and `null`, the number of the condition that stands for none, None where it has no such number.
+    """
+
+    sigmas: Tensor
+    space: Space
+    null: int | None
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:

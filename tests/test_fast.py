@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from bench.diffusion.grids import leading
 from bench.diffusion.loops import ddim
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.harness import fast
 from bench.harness.jobs import CellJob, Done, Setup
 from bench.harness.plan import Options, plan
@@ -49,7 +50,7 @@ def test_fifty_steps_end_where_they_end_as_written(dtype: torch.dtype, most: flo
     """`most` and `least` of the largest difference; bfloat16 rounds by 2^-9, which shows."""
     monkeypatch.setattr(fast, "number_format", lambda _device: dtype)
     model, labels = Model(), torch.arange(4)
-    sigmas = sigmas_at(uniform_times(STEPS), sigma_of(linear_alpha_bar()))
+    sigmas = leading(sigma_of(linear_alpha_bar()), STEPS)
     noise = SeededDraws(labels).normal(1, 8, 8) * float((1 + sigmas[0] ** 2) ** 0.5)
     found = {}
     for compute in Compute:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser
-from bench.diffusion.flow import dequantised, discrete_nats, exact_trace, flow_likelihood, linear_span, log_density, rademacher
+from bench.diffusion.flow import dequantised, discrete_nats, exact_trace, flow_likelihood, log_density, rademacher
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, span
 from bench.diffusion.likelihood import gaussian_bound
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.oracle import GaussianDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from tests.oracles import Recorded
 from tests.oracles import denoiser as unet_denoiser
 
@@ -130,7 +131,7 @@ def test_exact_trace_with_correlated_pixels(shape: tuple[int, int, int]) -> None
 @torch.no_grad()
 def test_prior_of_the_chain_ends_the_flow() -> None:
     """Over the schedule's own span the exact flow maps x linearly, and its end is judged by N(0, 1 + sigma^2), not by the data's law."""
-    shape, (low, high) = (3, 4, 4), linear_span()
+    shape, (low, high) = (3, 4, 4), span(sigma_of(linear_alpha_bar()))
     assert (low, high) == (pytest.approx(0.0100005, rel=1e-5), pytest.approx(157.4, rel=1e-3))
     mean, variance = uneven(shape)
     x = images_of(mean, variance, 16)[1]
@@ -163,9 +164,9 @@ def test_bound_lies_above_the_flow() -> None:
     shape, count = (1, 4, 4), 200
     mean, variance = uneven(shape)
     model, x0 = GaussianDenoiser(mean, variance), images_of(mean, variance, count)[1]
-    sigmas, labels = sigmas_at(uniform_times(1000), sigma_of(linear_alpha_bar())), torch.zeros(count)
+    sigmas, labels = leading(sigma_of(linear_alpha_bar()), 1000), torch.zeros(count)
     bound = gaussian_bound(model, x0, sigmas, labels, SeededDraws(torch.arange(count)), posterior_variance, clip=False)
-    flow = flow_likelihood(model, x0, labels, SeededDraws(torch.arange(count)), linear_span())
+    flow = flow_likelihood(model, x0, labels, SeededDraws(torch.arange(count)), span(sigma_of(linear_alpha_bar())))
     gap = bits(bound - flow.nats, shape)
     assert float(gap.mean()) > 3 * float(gap.std()) / count**0.5
 

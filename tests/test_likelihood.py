@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from bench.diffusion.gaussian import forward_variance, posterior_variance
+from bench.diffusion.grids import leading
 from bench.diffusion.likelihood import TERMS, bits_per_dim, discretised_gaussian, gaussian_bound, prior_divergence, systematic
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.oracle import GaussianDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 
 VARIANCE = 0.04  # of data in [-1, 1]: the grey levels' bins are fine against it, and clipping is rare
 
@@ -43,7 +44,7 @@ def exact() -> Counting:
 
 
 def grid(steps: int) -> Tensor:
-    return sigmas_at(uniform_times(steps), sigma_of(linear_alpha_bar()))
+    return leading(sigma_of(linear_alpha_bar()), steps)
 
 
 @torch.no_grad()

@@ -72,7 +72,7 @@ def test_unknown_names_get_hints() -> None:
         registry.get("ddim")
     with pytest.raises(UserError, match="did you mean 'steps'"):
         registry.build("eds.representation.ddim", {"step": 5})
-    with pytest.raises(UserError, match="steps must lie in"):
+    with pytest.raises(UserError, match="steps must be 1 or more"):
         registry.build("eds.representation.ddim", {"steps": 0})
     with pytest.raises(UserError, match="spacing"):
         registry.build("eds.representation.ddim", {"spacing": "cubic"})

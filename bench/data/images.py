@@ -4,6 +4,8 @@ One rule for all methods: where a side is not divisible by 8, black is added aro
 on the way back it is cut off.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,6 +34,22 @@ def to_uint8(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
     left, _, top, _ = _margins(shape)
     inside = x[..., top : top + shape[1], left : left + shape[2]]
     return ((inside + 1) * 127.5).round().clamp(0, 255).byte()
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The `Space` of models of images themselves."""
+
+    limits: tuple[float, float] = (-1.0, 1.0)
+
+    def state(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        return padded(shape)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return to_model(images)
+
+    def decode(self, x: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        return to_uint8(x, shape)
 
 
 def _margins(shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bench.contract import Denoiser
 from bench.diffusion.batch import column
-from bench.diffusion.parametrise import ScheduledDenoiser
+from bench.diffusion.parametrise import ScheduledDenoiser, Wrapped
 from bench.diffusion.schedules import alpha_bar_of
 
 FACTOR = 2
@@ -47,21 +47,21 @@ class Refiner(ScheduledDenoiser):
         return x - column(sigma, x) * self.net(torch.cat([x_t, condition], dim=1), t, labels)
 
 
-class Given(Denoiser):
+class Given(Wrapped):
     """A second stage, called as (x, sigma, labels, condition), with its condition: E[x0 | x, z]."""
 
-    def __init__(self, refiner: nn.Module, condition: Tensor) -> None:
-        super().__init__()
-        self.refiner, self.condition = refiner, condition
+    def __init__(self, refiner: Denoiser, condition: Tensor) -> None:
+        super().__init__(refiner)
+        self.condition = condition
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.refiner(x, sigma, labels, self.condition)
+        return self.denoiser(x, sigma, labels, self.condition)
 
 
 class Cascade(nn.Module):
     """The two stages: `base` of small images, `refiner` of full-size ones."""
 
-    def __init__(self, base: Denoiser, refiner: nn.Module) -> None:
+    def __init__(self, base: Denoiser, refiner: Denoiser) -> None:
         super().__init__()
         self.base, self.refiner = base, refiner
 

@@ -5,11 +5,11 @@ many modes, as the true posterior of a large step has. In the coordinates x = x0
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.contract import Denoiser, Draws
 from bench.diffusion.gaussian import posterior_mean, posterior_variance
-from bench.diffusion.parametrise import ScheduledDenoiser
+from bench.diffusion.parametrise import ScheduledDenoiser, Wrapped
 from bench.diffusion.sde import sigma_at
 from bench.nets.adversarial import Mapping
 from bench.nets.unet import UNet
@@ -34,15 +34,15 @@ class LatentGenerator(ScheduledDenoiser):
         return torch.tanh(self.net(x_t, t, labels, self.mapping(z)))
 
 
-class Drawing(Denoiser):
+class Drawing(Wrapped):
     """A generator, called as (x, sigma, labels, z), with a new latent z (B, latent) from `draws` for every call."""
 
-    def __init__(self, generator: nn.Module, draws: Draws, latent: int) -> None:
-        super().__init__()
-        self.generator, self.draws, self.latent = generator, draws, latent
+    def __init__(self, generator: Denoiser, draws: Draws, latent: int) -> None:
+        super().__init__(generator)
+        self.draws, self.latent = draws, latent
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.generator(x, sigma, labels, self.draws.normal(self.latent))
+        return self.denoiser(x, sigma, labels, self.draws.normal(self.latent))
 
 
 def forward_pair(x0: Tensor, high: Tensor, low: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

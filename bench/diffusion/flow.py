@@ -22,7 +22,6 @@ from torch import Tensor
 from bench.contract import Denoiser, Draws
 from bench.diffusion.batch import everywhere
 from bench.diffusion.likelihood import HALF_BIN
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 
 TOLERANCE = 1e-5  # Song et al. 2021, appendix D.2
 
@@ -51,12 +50,6 @@ class FlowLikelihood:
             f"probability-flow ODE, RK45 at rtol = atol = {self.tolerance:g}, {self.evaluations} evaluations, "
             f"Rademacher probes: {self.probes}, uniform dequantisation"
         )
-
-
-def linear_span() -> tuple[float, float]:
-    """(lowest, highest) sigma of the linear schedule of Ho et al. 2020: 0.01 and 157."""
-    table = sigma_of(linear_alpha_bar())
-    return float(table[0]), float(table[-1])
 
 
 def flow_likelihood(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.contract import Denoiser, Draws
 from bench.diffusion.batch import column, everywhere
 from bench.diffusion.gaussian import posterior_mean
+from bench.diffusion.parametrise import Wrapped
 from bench.diffusion.reverse_variance import Reverse
 
 
@@ -29,15 +30,15 @@ def log_p_gradient(classifier: nn.Module, x: Tensor, sigma: Tensor, labels: Tens
     return gradient
 
 
-class NoiseShifted(Denoiser):
+class NoiseShifted(Wrapped):
     """Algorithm 2 as a denoiser: D(x) + scale sigma^2 d log p(y | x) / dx. At scale 0 it is D, and the classifier is not called.
 
     The labels of a call are those guided towards; `given` (B,) are those that the base is told, None for an unconditional one.
     """
 
     def __init__(self, denoiser: Denoiser, classifier: nn.Module, scale: float, given: Tensor | None) -> None:
-        super().__init__()
-        self.denoiser, self.classifier, self.scale, self.given = denoiser, classifier, scale, given
+        super().__init__(denoiser)
+        self.classifier, self.scale, self.given = classifier, scale, given
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         assert labels is not None, "guidance needs labels"

@@ -1,33 +1,63 @@
-"""Diffusion in the latent space of an autoencoder: the model and its sampling loop."""
+"""Diffusion in the latent space of an autoencoder: a denoiser of latents is a denoiser whose space is not pixels."""
+
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bench.contract import Denoiser, Kit, Request
-from bench.data.images import padded, to_uint8
-from bench.diffusion.loops import ddim, start
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.contract import Denoiser, Kit, Space
+from bench.data.images import padded, to_model, to_uint8
 from bench.nets.autoencoder import codec_of
 
 
-class LatentModel(nn.Module):
-    """A denoiser of latents (Z, h, w) and the decoder that turns them into model images."""
+@dataclass(frozen=True)
+class Latents:
+    """The `Space` of latents (channels, H / factor, W / factor). Without an encoder, which sampling does without, nothing is encoded."""
 
-    def __init__(self, prior: Denoiser, decoder: nn.Module, latent_shape: tuple[int, int, int]) -> None:
+    decoder: nn.Module
+    channels: int
+    factor: int
+    encoder: nn.Module | None = None
+    limits: None = None
+
+    def state(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        _, height, width = padded(shape)
+        return self.channels, height // self.factor, width // self.factor
+
+    def encode(self, images: Tensor) -> Tensor:
+        if self.encoder is None:
+            raise ValueError("this model keeps no encoder, so images cannot be brought to its latents")
+        latents: Tensor = self.encoder(to_model(images))
+        return latents
+
+    def decode(self, x: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        return to_uint8(self.decoder(x), shape)
+
+
+class LatentModel(Denoiser):
+    """A denoiser of latents with the decoder that turns them into model images; both are counted among its networks."""
+
+    def __init__(self, prior: Denoiser, decoder: nn.Module, channels: int, factor: int) -> None:
         super().__init__()
-        self.prior, self.decoder, self.latent_shape = prior, decoder, latent_shape
+        self.prior, self.decoder, self.channels, self.factor = prior, decoder, channels, factor
+
+    @property
+    def space(self) -> Space:  # type: ignore[override]
+        return Latents(self.decoder, self.channels, self.factor)
+
+    @property
+    def sigmas(self) -> Tensor:  # type: ignore[override]
+        return self.prior.sigmas
+
+    @property
+    def null(self) -> int | None:  # type: ignore[override]
+        return self.prior.null
+
+    def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        x0: Tensor = self.prior(x, sigma, labels)
+        return x0
 
 
 def latent_model(kit: Kit) -> LatentModel:
     """The kit's latent denoiser with its autoencoder's decoder."""
     codec = codec_of(kit)
-    _, height, width = padded(kit.workload.shape)
-    shape = (codec.latent, height // codec.factor, width // codec.factor)
-    return LatentModel(kit.latent_denoiser(), codec.decoder, shape)
-
-
-def sample_latent(model: LatentModel, request: Request, steps: int, eta: float) -> Tensor:
-    """DDIM in latent space with uniform times, then one decoding: uint8 (B, C, H, W)."""
-    draws = request.draws()
-    sigmas = sigmas_at(uniform_times(steps), sigma_of(linear_alpha_bar()))
-    z = ddim(model.prior, start(draws, model.latent_shape, sigmas[0]), sigmas, request.labels, draws, eta)
-    return to_uint8(model.decoder(z), request.shape)
+    return LatentModel(kit.latent_denoiser(), codec.decoder, codec.latent, codec.factor)

@@ -19,7 +19,12 @@ Mean = Callable[[Tensor, Tensor, float, float], Tensor]
 
 def start(draws: Draws, shape: tuple[int, int, int], sigma: Tensor) -> Tensor:
     """Noise (B, *shape) as the chain begins: a unit normal of the variance-preserving coordinates, times sqrt(1 + sigma^2)."""
-    return draws.normal(*shape) * float((1 + sigma**2) ** 0.5)
+    return raised(draws.normal(*shape), sigma)
+
+
+def raised(noise: Tensor, sigma: Tensor) -> Tensor:
+    """Unit noise (B, C, H, W) as the chain begins at the level sigma ()."""
+    return noise * float((1 + sigma**2) ** 0.5)
 
 
 def estimate(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor | None, clip: bool) -> Tensor:

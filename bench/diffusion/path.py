@@ -17,17 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Denoiser
-from bench.diffusion.batch import everywhere
+from bench.diffusion.batch import column, everywhere
 from bench.diffusion.gaussian import posterior_mean
 from bench.diffusion.parametrise import ScheduledDenoiser
+from bench.diffusion.schedules import alpha_bar_of, time_of
 
 
 class Drift(ScheduledDenoiser):
-    """f (B, C, H, W): the shift of a step forwards, in units of its noise. It is no denoiser, but called like one."""
+    """f (B, C, H, W): the shift of a step forwards, in units of its noise. Called like a denoiser, and on data without noise too,
+    which count as the lowest level.
+    """
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        x_t, t, _ = self.scaled(x, sigma)
-        shift: Tensor = self.net(x_t, t, labels)
+        t = time_of(sigma.clamp_min(self.sigmas[0]), self.sigmas).to(x.dtype)
+        shift: Tensor = self.net(column(alpha_bar_of(sigma).sqrt(), x) * x, t, labels)
         return shift
 
 

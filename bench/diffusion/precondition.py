@@ -6,12 +6,18 @@ With s the standard deviation of the data (table 1): c_skip = s^2 / (sigma^2 + s
 c_in = 1 / sqrt(sigma^2 + s^2), c_noise = log(sigma) / 4. At sigma = 0 it is the identity.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from bench.contract import Denoiser
 from bench.data.images import to_model
 from bench.diffusion.batch import column
+from bench.diffusion.parametrise import PIXELS
+from bench.diffusion.schedules import T
+
+SPAN = (0.002, 80.0)  # (lowest, highest) sigma of table 1; between them any level may be asked for
 
 
 class PreconditionedDenoiser(Denoiser):
@@ -21,8 +27,10 @@ class PreconditionedDenoiser(Denoiser):
 
     def __init__(self, net: nn.Module, sigma_data: Tensor) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.space = net, PIXELS
+        self.null = getattr(net, "null", None)
         self.register_buffer("sigma_data", sigma_data)
+        self.register_buffer("sigmas", torch.logspace(math.log10(SPAN[0]), math.log10(SPAN[1]), T, dtype=torch.float64), persistent=False)
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         total = sigma.square() + self.sigma_data.square()

@@ -13,17 +13,18 @@ from torch import Tensor
 
 from bench.contract import Denoiser, Draws
 from bench.diffusion.loops import start
+from bench.diffusion.parametrise import Wrapped
 
 
-class Reconstructing(Denoiser):
+class Reconstructing(Wrapped):
     """E[x0 | x, x^a], approximately, from a denoiser of x0 = (x^a, x^b), parted along the channels; `known` is x^a (B, A, H, W).
 
     One call of the denoiser, and where `weight` is positive the gradient of that same call. At weight 0 it is the replacement method.
     """
 
     def __init__(self, denoiser: Denoiser, known: Tensor, weight: float) -> None:
-        super().__init__()
-        self.denoiser, self.known, self.weight = denoiser, known, weight
+        super().__init__(denoiser)
+        self.known, self.weight = known, weight
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         a = self.known.shape[1]

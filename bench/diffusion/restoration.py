@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser, Draws, Operator
-from bench.data.images import padded
 from bench.diffusion.loops import estimate
 
 
@@ -48,7 +47,7 @@ def restored(
     eta: float,
     eta_b: float,
 ) -> Tensor:
-    """The chain over descending sigmas (S + 1,) that end in 0; images (B, C, H, W) of padded `shape`."""
+    """The chain over descending sigmas (S + 1,) that end in 0; states (B, *shape)."""
     grid, operator = sigmas.tolist(), evidence.operator
     z = first(evidence, grid[0], spectrum_noise(draws, shape, evidence))
     for high, low in itertools.pairwise(grid):
@@ -80,4 +79,4 @@ def step(z: Tensor, x0: Tensor, evidence: Evidence, high: float, low: float, eta
 
 def spectrum_noise(draws: Draws, shape: tuple[int, int, int], evidence: Evidence) -> Tensor:
     """Unit noise (B, d): drawn in pixels and turned, so that a mute operator sees the noise that any sampler sees."""
-    return evidence.operator.to_spectrum(draws.normal(*padded(shape)))
+    return evidence.operator.to_spectrum(draws.normal(*shape))

@@ -17,12 +17,15 @@ from bench.diffusion.batch import column, everywhere
 from bench.diffusion.gaussian import forward_variance, posterior_variance
 from bench.diffusion.likelihood import discretised_gaussian
 from bench.diffusion.parametrise import ScheduledDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 
 Reverse = Callable[[Tensor, float, float], tuple[Tensor, Tensor | float]]
 """(x at level `high`, high, low) -> (x0 estimate (B, C, H, W), variance of the step to `low`, one number or one for each pixel)."""
 
-SMALLEST = posterior_variance(*sigma_of(linear_alpha_bar())[[1, 0]].tolist())  # in place of 0, the posterior variance of the last step
+
+def smallest_variance(sigmas: Tensor) -> float:
+    """In place of 0, the posterior variance of the last step: that of the chain's step before it, from its increasing sigmas (T,)."""
+    low, high = sigmas[:2].tolist()
+    return posterior_variance(high, low)
 
 
 class HybridDenoiser(ScheduledDenoiser):
@@ -50,16 +53,18 @@ def small_variance(denoiser: Denoiser, given: Tensor | None) -> Reverse:
 def learned_variance(denoiser: HybridDenoiser, given: Tensor | None) -> Reverse:
     """The same with the variance that the network predicts."""
 
+    smallest = smallest_variance(denoiser.sigmas)
+
     def reverse(x: Tensor, high: float, low: float) -> tuple[Tensor, Tensor]:
         x0, v = denoiser.heads(x, everywhere(high, x), given)
-        return x0.clamp(-1, 1), interpolated(v, *log_bounds(high, low))
+        return x0.clamp(-1, 1), interpolated(v, *log_bounds(high, low, smallest))
 
     return reverse
 
 
-def log_bounds(high: float, low: float) -> tuple[float, float]:
-    """(log beta~, log beta) of the step from `high` to `low`, the former clipped from below as in the paper's code."""
-    return math.log(max(posterior_variance(high, low), SMALLEST)), math.log(forward_variance(high, low))
+def log_bounds(high: float, low: float, smallest: float) -> tuple[float, float]:
+    """(log beta~, log beta) of the step from `high` to `low`, the former at least `smallest`, as in the paper's code."""
+    return math.log(max(posterior_variance(high, low), smallest)), math.log(forward_variance(high, low))
 
 
 def interpolated(v: Tensor, log_small: Tensor | float, log_large: Tensor | float) -> Tensor:
@@ -70,8 +75,8 @@ def interpolated(v: Tensor, log_small: Tensor | float, log_large: Tensor | float
 
 def chain(sigmas: Tensor) -> Tensor:
     """Rows (T, 4) float64 of (high, low, log beta~, log beta) for each step down the increasing sigmas (T,), the first ends in 0."""
-    lows = [0.0, *sigmas.tolist()]
-    return torch.tensor([(high, low, *log_bounds(high, low)) for low, high in itertools.pairwise(lows)], dtype=torch.float64)
+    lows, smallest = [0.0, *sigmas.tolist()], smallest_variance(sigmas)
+    return torch.tensor([(high, low, *log_bounds(high, low, smallest)) for low, high in itertools.pairwise(lows)], dtype=torch.float64)
 
 
 def bound_bits(x0: Tensor, guess: Tensor, v: Tensor, steps: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bench.contract import Denoiser, Draws
 from bench.diffusion.batch import column, everywhere
+from bench.diffusion.runge_kutta import HEUN, step
 
 BETA_MIN, BETA_MAX = 0.1, 20.0
 END = 1e-3  # samplers stop here, as noise vanishes at 0 (appendix C)
@@ -25,8 +26,8 @@ END = 1e-3  # samplers stop here, as noise vanishes at 0 (appendix C)
 Score = Callable[[Tensor, Tensor], Tensor]
 """(y, t) -> gradient of the log-density of y at time t, (B, C, H, W)."""
 
-Predictor = Callable[[Score, Tensor, Tensor, Tensor, Draws], Tensor]
-"""(score, y, high, low, draws) -> y at time low < high."""
+Predictor = Callable[[Score, Tensor, float, float, Draws], Tensor]
+"""(score, y, high, low, draws) -> y at time low < high, both of the whole batch."""
 
 
 def beta(t: Tensor) -> Tensor:
@@ -55,9 +56,9 @@ def equal_times(steps: int) -> Tensor:
     return torch.linspace(1, END, steps, dtype=torch.float64)
 
 
-def equal_ratios(steps: int) -> Tensor:
-    """(steps,) times from 1 to END at which sigma falls by equal ratios."""
-    low, high = sigma_span()
+def equal_ratios(steps: int, span: tuple[float, float]) -> Tensor:
+    """(steps,) times at which sigma falls by equal ratios over the span (lowest, highest)."""
+    low, high = span
     return time_at(torch.linspace(math.log(high), math.log(low), steps, dtype=torch.float64).exp())
 
 
@@ -88,35 +89,37 @@ def increment(score: Score, y: Tensor, t: Tensor, h: Tensor, z: Tensor) -> Tenso
     return column(strength, y) * (y / 2 + score(y, t)) + column(strength.sqrt(), y) * z
 
 
-def euler_maruyama(score: Score, y: Tensor, high: Tensor, low: Tensor, draws: Draws) -> Tensor:
+def euler_maruyama(score: Score, y: Tensor, high: float, low: float, draws: Draws) -> Tensor:
     """One step of Euler and Maruyama of the reverse SDE."""
-    return y + increment(score, y, high, high - low, draws.normal(*y.shape[1:]))
+    return y + increment(score, y, everywhere(high, y), everywhere(high - low, y), draws.normal(*y.shape[1:]))
 
 
-def reverse_diffusion(score: Score, y: Tensor, high: Tensor, low: Tensor, draws: Draws) -> Tensor:
+def reverse_diffusion(score: Score, y: Tensor, high: float, low: float, draws: Draws) -> Tensor:
     """The reverse SDE discretised as the forward chain is (eq. 46): (2 - sqrt(1 - b)) y + b score + sqrt(b) z, b = 1 - kept."""
-    b, left = 1 - kept(high, low), kept(high, low).sqrt()
-    return column(2 - left, y) * y + column(b, y) * score(y, high) + column(b.sqrt(), y) * draws.normal(*y.shape[1:])
+    above, below = everywhere(high, y), everywhere(low, y)
+    b, left = 1 - kept(above, below), kept(above, below).sqrt()
+    return column(2 - left, y) * y + column(b, y) * score(y, above) + column(b.sqrt(), y) * draws.normal(*y.shape[1:])
 
 
-def ancestral(score: Score, y: Tensor, high: Tensor, low: Tensor, draws: Draws) -> Tensor:
+def ancestral(score: Score, y: Tensor, high: float, low: float, draws: Draws) -> Tensor:
     """The step of DDPM (eq. 4): (y + b score) / sqrt(1 - b) + sqrt(b) z, b = 1 - kept."""
-    b, left = 1 - kept(high, low), kept(high, low).sqrt()
-    return (y + column(b, y) * score(y, high)) / column(left, y) + column(b.sqrt(), y) * draws.normal(*y.shape[1:])
+    above, below = everywhere(high, y), everywhere(low, y)
+    b, left = 1 - kept(above, below), kept(above, below).sqrt()
+    return (y + column(b, y) * score(y, above)) / column(left, y) + column(b.sqrt(), y) * draws.normal(*y.shape[1:])
 
 
-def probability_flow(score: Score, y: Tensor, high: Tensor, low: Tensor, _draws: Draws) -> Tensor:
+def probability_flow(score: Score, y: Tensor, high: float, low: float, _draws: Draws) -> Tensor:
     """One step of Heun of the probability flow in the variable log sigma, where it reads dy / dlog sigma = -(1 - a^2) (y + score).
 
     Second order, two evaluations; no noise.
     """
-    h = column((sigma_at(low) / sigma_at(high)).log(), y)
 
-    def slope(state: Tensor, t: Tensor) -> Tensor:
-        return column(torch.expm1(-integral(t)), y) * (state + score(state, t))
+    def slope(state: Tensor, log_sigma: float) -> Tensor:
+        t = everywhere(float(time_at(torch.tensor(log_sigma, dtype=torch.float64).exp())), state)
+        return column(torch.expm1(-integral(t)), state) * (state + score(state, t))
 
-    first = slope(y, high)
-    return y + h / 2 * (first + slope(y + h * first, low))
+    start, end = sigma_at(torch.tensor([high, low], dtype=torch.float64)).log().tolist()
+    return step(slope, y, start, end, HEUN)
 
 
 def kept(high: Tensor, low: Tensor) -> Tensor:
@@ -139,9 +142,9 @@ def predict_correct(
 ) -> Tensor:
     """From y (B, C, H, W) at times[0] down the descending times (S,), each step followed by `corrections` of Langevin; then x0."""
     score, grid = score_of(denoiser, labels), times.tolist()
-    for before, after in itertools.pairwise(grid):
-        high, low = everywhere(before, y), everywhere(after, y)
+    for high, low in itertools.pairwise(grid):
         y = predictor(score, y, high, low, draws)
+        above, below = everywhere(high, y), everywhere(low, y)
         for _ in range(corrections):
-            y = langevin(score, y, low, kept(high, low), snr, draws)
+            y = langevin(score, y, below, kept(above, below), snr, draws)
     return denoised(denoiser, y, everywhere(grid[-1], y), labels)

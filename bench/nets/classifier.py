@@ -31,7 +31,9 @@ class Classifier(nn.Module):
 
 
 class NoisyClassifier(nn.Module):
-    """p(y | x) for x = x0 + sigma * n: (x (B, C, H, W), sigma (B,)) -> logits (B, n_classes)."""
+    """p(y | x) for x = x0 + sigma * n: (x (B, C, H, W), sigma (B,)) -> logits (B, n_classes). Less noise than it was taught counts as its
+    least, so that it sees images without any.
+    """
 
     sigmas: Tensor
 
@@ -48,7 +50,7 @@ class NoisyClassifier(nn.Module):
     def both(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(features (B, 64), logits (B, n_classes)), by one pass."""
         a = alpha_bar_of(sigma).sqrt().to(x.dtype)[:, None, None, None]
-        times = time_of(sigma, self.sigmas).to(x.dtype)
+        times = time_of(sigma.clamp_min(self.sigmas[0]), self.sigmas).to(x.dtype)
         features, logits = self.trunk(a * x, self.time(sinusoid(times, self.width)))
         return features, logits
 

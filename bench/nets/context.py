@@ -35,7 +35,7 @@ class ContextUNet(nn.Module):
     def __init__(self, unet: UNet) -> None:
         super().__init__()
         self.unet = unet
-        self.channels, self.n_classes = unet.attention.norm.num_channels, unet.n_classes
+        self.channels, self.n_classes, self.null = unet.attention.norm.num_channels, unet.n_classes, unet.null
         self.cross = CrossAttention(self.channels)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor, context: Tensor) -> Tensor:
@@ -62,8 +62,9 @@ class Conditioned(nn.Module):
     def __init__(self, net: ContextUNet, encode: nn.Module, table: Tensor) -> None:
         super().__init__()
         self.net, self.encode, self.table = net, encode, table
+        self.null = len(table) - 1  # the empty context
 
     def forward(self, x: Tensor, t: Tensor, numbers: Tensor) -> Tensor:
-        nobody = torch.full_like(numbers, self.net.n_classes)
+        nobody = torch.full_like(numbers, self.net.null)
         out: Tensor = self.net(x, t, nobody, self.encode(self.table[numbers]))
         return out

@@ -46,7 +46,7 @@ class SpaceTimeUNet(nn.Module):
 
     def __init__(self, space: UNet, channels: int, frames: int) -> None:
         super().__init__()
-        self.space, self.channels = space, channels
+        self.space, self.channels, self.null = space, channels, space.null
         self.time = TemporalAttention(space.head_norm.num_channels * 2, reach=frames - 1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, apart: int = 0) -> Tensor:

@@ -71,6 +71,7 @@ class Told(nn.Module):
         super().__init__()
         emb = 4 * width
         self.n_classes, self.width = n_classes, width
+        self.null = n_classes
         self.time = nn.Sequential(nn.Linear(width, emb), nn.SiLU(), nn.Linear(emb, emb))
         self.label = nn.Embedding(n_classes + 1, emb)
 

@@ -28,7 +28,7 @@ Seen = Callable[[Tensor, torch.Generator], Tensor]
 def fit_small_denoiser(kit: Kit, what: str) -> EpsDenoiser:
     """The first stage: the shared U-Net for images of half the size, trained as the base denoiser is."""
     base = EpsDenoiser(backbone(kit, size=padded(kit.workload.shape)[1] // FACTOR)).to(kit.device)
-    loss = eps_loss(base, unweighted, kit.workload.n_classes, shrunk)
+    loss = eps_loss(base, unweighted, shrunk)
     return train(base, loss, kit, images_seen=kit.budget.train_images, what=what)
 
 
@@ -67,13 +67,13 @@ def clean(z: Tensor, _generator: torch.Generator) -> Tensor:
     return enlarged(z)
 
 
-def refiner_loss(refiner: Refiner, augment: Augment, null: int) -> Loss:
+def refiner_loss(refiner: Refiner, augment: Augment) -> Loss:
     """The squared error of the noise, given the image's own small image, augmented, and the level of its noise."""
     table = refiner.sigmas
-    return enlarging_loss(refiner, lambda z, generator: condition(*augment(z, table, generator)), null)
+    return enlarging_loss(refiner, lambda z, generator: condition(*augment(z, table, generator)))
 
 
-def enlarging_loss(refiner: Refiner, seen: Seen, null: int) -> Loss:
+def enlarging_loss(refiner: Refiner, seen: Seen) -> Loss:
     """The squared error of the noise, given what is `seen` of the image's own small image."""
     table = refiner.sigmas
 
@@ -81,7 +81,7 @@ def enlarging_loss(refiner: Refiner, seen: Seen, null: int) -> Loss:
         given = seen(shrunk(images), generator)
         sigma = table[torch.randint(len(table), (len(images),), generator=generator, device=images.device)]
         spread = sigma.to(images.dtype)[:, None, None, None]
-        kept = drop_labels(labels, LABEL_DROPOUT, null, generator)
+        kept = drop_labels(labels, LABEL_DROPOUT, refiner.null, generator)
         guess = refiner(images + spread * noise_like(images, generator), sigma, kept, given)
         return ((guess - images) / spread).square().mean()
 

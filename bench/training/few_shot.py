@@ -34,10 +34,10 @@ class Told(nn.Module):
 
     def __init__(self, net: UNet, said: Tensor | None) -> None:
         super().__init__()
-        self.net, self.said = net, said
+        self.net, self.said, self.null = net, said, net.null
 
     def forward(self, x: Tensor, t: Tensor, _labels: Tensor | None) -> Tensor:
-        nobody = torch.full((len(x),), self.net.n_classes, device=x.device)
+        nobody = torch.full((len(x),), self.net.null, device=x.device)
         out: Tensor = self.net(x, t, nobody) if self.said is None else self.net(x, t, nobody, self.said)
         return out
 
@@ -55,7 +55,7 @@ def few_shot_loss(model: FewShotModel, kit: Kit, shots: int) -> Loss:
     def loss(images: Tensor, numbers: Tensor, generator: torch.Generator) -> Tensor:
         chosen = classes.others(numbers, shots, generator)
         learner = model.shown(to_model(kit.images[chosen.flatten()]).unflatten(0, chosen.shape))
-        return eps_loss(learner, unweighted, kit.workload.n_classes)(images, numbers, generator)
+        return eps_loss(learner, unweighted)(images, numbers, generator)
 
     return loss
 

@@ -21,10 +21,10 @@ def widened(base: EpsDenoiser, kit: Kit) -> HybridDenoiser:
     weights = base.net.state_dict()
     double = {name: torch.cat([w, torch.zeros_like(w)]) if name.startswith("head.") else w for name, w in weights.items()}
     wide.load_state_dict(double)
-    return HybridDenoiser(wide).to(kit.device)
+    return HybridDenoiser(wide, base.sigmas, base.space).to(kit.device)
 
 
-def hybrid_loss(denoiser: HybridDenoiser, null: int) -> Loss:
+def hybrid_loss(denoiser: HybridDenoiser) -> Loss:
     """L_simple, and the bound's term at the same level in bits per dimension, whose gradient reaches the variance alone."""
     table = denoiser.sigmas
     steps = chain(table).to(table.device)
@@ -32,7 +32,7 @@ def hybrid_loss(denoiser: HybridDenoiser, null: int) -> Loss:
     def loss(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         t = torch.randint(len(table), (len(images),), generator=generator, device=images.device)
         sigma = table[t].to(images.dtype)[:, None, None, None]
-        kept = drop_labels(labels, LABEL_DROPOUT, null, generator)
+        kept = drop_labels(labels, LABEL_DROPOUT, denoiser.null, generator)
         guess, v = denoiser.heads(images + sigma * noise_like(images, generator), table[t], kept)
         simple = ((guess - images) / sigma).square().flatten(1).mean(1)  # the error of the noise
         bound = len(table) * bound_bits(images, guess.detach(), v, steps[t])  # unbiased for the sum over the chain

@@ -10,7 +10,6 @@ from bench.data.images import to_model
 from bench.diffusion.analytic import bounded_spread, noise_power
 from bench.diffusion.gaussian import forward_variance
 from bench.diffusion.likelihood import discretised_gaussian
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.training.train import noise_like
 
 FEWEST = 10  # images at each level, whatever the share (Analytic-DPM, table 5: as good as 50,000)
@@ -54,14 +53,14 @@ def bound_terms(x0: Tensor, _x: Tensor, guess: Tensor, sigma: Tensor) -> Tensor:
 
 
 def spread_by_level(denoiser: Denoiser, kit: Kit, share: float) -> tuple[Tensor, Tensor]:
-    """(sigmas, v) of `Analysed`, both (T,), of a denoiser trained on the linear chain."""
-    sigmas = sigma_of(linear_alpha_bar()).to(kit.device)
+    """(sigmas, v) of `Analysed`, both (T,), at the levels of the denoiser's chain."""
+    sigmas = denoiser.sigmas
     squares = by_level(denoiser, sigmas, noise_squares, kit, share, "mean squares of the noise")
     return sigmas, bounded_spread(sigmas, noise_power(*squares.unbind(-1)))
 
 
 def bound_by_level(denoiser: Denoiser, kit: Kit, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(sigmas, errors, decoder terms) of `step_costs`, each (T,), of a denoiser trained on the linear chain."""
-    sigmas = sigma_of(linear_alpha_bar()).to(kit.device)
+    """(sigmas, errors, decoder terms) of `step_costs`, each (T,), at the levels of the denoiser's chain."""
+    sigmas = denoiser.sigmas
     error, decoder = by_level(denoiser, sigmas, bound_terms, kit, share, "terms of the bound").mean(1).unbind(-1)
     return sigmas, error, decoder

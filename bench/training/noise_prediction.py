@@ -48,7 +48,6 @@ def backbone(kit: Kit, channels: int | None = None, outputs: int | None = None, 
 def eps_loss(
     denoiser: EpsDenoiser,
     weight: Weight,
-    null: int,
     encode: Callable[[Tensor], Tensor] | None = None,
     noising: Noising = gaussian_noise,
     penalty: Callable[[Tensor], Tensor] = torch.square,
@@ -63,7 +62,7 @@ def eps_loss(
         abar = table[t]
         signal = abar.sqrt().float()[:, None, None, None]
         sigma = (1 - abar).sqrt().float()[:, None, None, None]
-        kept = drop_labels(labels, LABEL_DROPOUT, null, generator)
+        kept = drop_labels(labels, LABEL_DROPOUT, denoiser.null, generator)
         error = penalty(denoiser.net(signal * x0 + sigma * noise, t.float(), kept) - noise).flatten(1).mean(1)
         return (weight(abar / (1 - abar)).float() * error).mean()
 

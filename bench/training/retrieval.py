@@ -17,10 +17,10 @@ from bench.training.train import train
 
 def fit_alone(kit: Kit, what: str) -> RetrievalModel:
     """The shared U-Net without labels and without a database."""
-    null = kit.workload.n_classes
-    learner = EpsDenoiser(backbone(kit)).to(kit.device)
-    unlabelled = replace(kit, labels=torch.full_like(kit.labels, null))
-    learnt = train(learner, eps_loss(learner, unweighted, null), unlabelled, images_seen=kit.budget.train_images, what=what).net
+    net = backbone(kit)
+    learner = EpsDenoiser(net).to(kit.device)
+    unlabelled = replace(kit, labels=torch.full_like(kit.labels, net.null))
+    learnt = train(learner, eps_loss(learner, unweighted), unlabelled, images_seen=kit.budget.train_images, what=what).net
     assert isinstance(learnt, UNet)
     return RetrievalModel(learnt, None)
 
@@ -36,7 +36,7 @@ def fit_with_neighbours(kit: Kit, index: Tensor, k: int, what: str) -> Retrieval
         encode = nn.Linear(index.shape[1], 2 * net.channels, bias=False)
     learner = EpsDenoiser(Conditioned(net, encode, with_nothing(index[neighbours]))).to(kit.device)
     numbered = replace(kit, labels=torch.arange(count, device=kit.device))
-    learnt = train(learner, eps_loss(learner, unweighted, count), numbered, images_seen=kit.budget.train_images, what=what).net
+    learnt = train(learner, eps_loss(learner, unweighted), numbered, images_seen=kit.budget.train_images, what=what).net
     assert isinstance(learnt, Conditioned)
     database = Database(learnt.encode, index, kit.labels, neighbours.flatten().bincount(minlength=count), k)
     model = RetrievalModel(learnt.net, database).to(kit.device)

@@ -85,9 +85,8 @@ class Displacements(nn.Module):
         """The network is told a level that is learned by its time. With w and shift free, the estimate's two coefficients are so too."""
         sigma, w, shift, noise = self.coefficients()
         times = self.times + len(self.table) / len(self.times) * self.time
-        return Plan(
-            start=(1 + sigma**2).sqrt(), w=w, shift=shift, noise=noise, scale=torch.ones_like(shift), level=sigma_at(times, self.table)
-        )
+        level = sigma_at(times, self.table)
+        return Plan(start=(1 + sigma**2).sqrt(), w=w, shift=shift, noise=noise, scale=torch.ones_like(shift), level=level)
 
 
 def search_loss(plan: Callable[[], Plan], denoiser: Denoiser, features: Features, real: Moments) -> Loss:

@@ -70,7 +70,8 @@ def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=x.device)
 
 
-def drop_labels(labels: Tensor, probability: float, null: int, generator: torch.Generator) -> Tensor:
-    """Each label (B,) independently replaced by `null` (arXiv 2207.12598, algorithm 1)."""
+def drop_labels(labels: Tensor, probability: float, null: int | None, generator: torch.Generator) -> Tensor:
+    """Each label (B,) independently replaced by the network's `null` (arXiv 2207.12598, algorithm 1)."""
+    assert null is not None, "a network that is trained without labels, too, needs a null condition"
     drop = torch.rand(labels.shape, generator=generator, device=labels.device) < probability
     return labels.masked_fill(drop, null)

@@ -45,7 +45,7 @@ def fit_clip_denoiser(denoiser: EpsDenoiser, kit: Kit, image_frames: int, what: 
 
 def clip_loss(denoiser: EpsDenoiser, kit: Kit, image_frames: int) -> Loss:
     """E_t |eps - net(x_t, t, y)|^2 over the frames of clips (B, F, C, H, W) and the independent frames, which have labels of their own."""
-    table, null = alpha_bar_of(denoiser.sigmas), kit.workload.n_classes
+    table, null = alpha_bar_of(denoiser.sigmas), denoiser.null
     own = torch.Generator(kit.device).manual_seed(kit.seed * 1009 + STILLS)
 
     def loss(clips: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:

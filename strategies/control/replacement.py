@@ -12,9 +12,8 @@ from torch import Tensor
 
 from bench.cards import RESTORATIONS, AssetName, Card, Heading
 from bench.contract import Denoiser, Kit, Request, RestoreRequest, Strategy
-from bench.data.images import to_uint8
+from bench.diffusion.grids import leading, some
 from bench.diffusion.restoration import Evidence, restored
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 
 
@@ -41,7 +40,7 @@ class Replacement(Strategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
 
     def fit(self, kit: Kit) -> Denoiser:
         return kit.denoiser()
@@ -49,7 +48,7 @@ class Replacement(Strategy[Denoiser]):
     def sample(self, model: Denoiser, request: Request) -> Tensor:
         assert isinstance(request, RestoreRequest)
         evidence = Evidence.of(request.operator, request.observed, noise_std=0.0)
-        sigmas = sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
-        return to_uint8(
-            restored(model, evidence, sigmas, request.labels, request.draws(), request.shape, eta=0.0, eta_b=1.0), request.shape
-        )
+        sigmas = leading(model.sigmas, self.steps)
+        shape = model.space.state(request.shape)
+        x = restored(model, evidence, sigmas, request.labels, request.draws(), shape, eta=0.0, eta_b=1.0)
+        return model.space.decode(x, request.shape)

@@ -109,7 +109,7 @@ EDITS: dict[str, tuple[Edit, set[str]]] = {
     "import renamed": (
         lambda tree: [
             replaced(DDIM, "import ddim, start", "import ddim as steps_of, start")(tree),
-            replaced(DDIM, "to_uint8(ddim(model", "to_uint8(steps_of(model")(tree),
+            replaced(DDIM, "decode(ddim(model", "decode(steps_of(model")(tree),
         ][0],
         set(),
     ),

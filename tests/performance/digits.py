@@ -2,14 +2,15 @@
 
 import torch
 
+from bench.diffusion.grids import leading
 from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.nets.ema import seeded
 from bench.nets.unet import unet_for
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPE, STEPS = (1, 8, 8), 20
-SIGMAS = sigmas_at(uniform_times(STEPS), sigma_of(linear_alpha_bar()))
+SIGMAS = leading(sigma_of(linear_alpha_bar()), STEPS)
 
 
 def digits_denoiser() -> EpsDenoiser:

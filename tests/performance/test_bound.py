@@ -12,10 +12,11 @@ from torch import Tensor
 from bench.contract import Denoiser
 from bench.data.images import to_model
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading
 from bench.diffusion.likelihood import TERMS, bits_per_dim, gaussian_bound
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.oracle import GaussianDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.testing.subject import tiny_assets
 from bench.training.recipes.denoiser import build_denoiser, fit_denoiser
@@ -23,7 +24,7 @@ from tests.performance.ratios import compare
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPE, STEPS, TARGET = (1, 8, 8), 1000, 0.02  # TARGET: bits/dim
-SIGMAS = sigmas_at(uniform_times(STEPS), sigma_of(linear_alpha_bar()))
+SIGMAS = leading(sigma_of(linear_alpha_bar()), STEPS)
 
 
 def bits(model: Denoiser, x0: Tensor, labels: Tensor, terms: int) -> Tensor:

@@ -15,10 +15,11 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor, nn
 
 from bench.data.images import to_uint8
+from bench.diffusion.grids import leading
 from bench.diffusion.loops import ddim
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.harness.fast import number_format
 from bench.meters.latency import timed
 from bench.nets.ema import seeded
@@ -77,7 +78,7 @@ def network() -> UNet2DModel:
 
 def ours(net: UNet2DModel | Fast, batch: int, steps: int = STEPS) -> Callable[[], Tensor]:
     """Our loop's images (B, C, H, W) in [-1, 1], not yet clipped."""
-    denoiser, sigmas = EpsDenoiser(Adapted(net)).to(DEVICE), sigmas_at(uniform_times(steps), sigma_of(linear_alpha_bar()))
+    denoiser, sigmas = EpsDenoiser(Adapted(net)).to(DEVICE), leading(sigma_of(linear_alpha_bar()), steps)
     labels = torch.zeros(batch, dtype=torch.long, device=DEVICE)
     shape = (batch, net.config.in_channels, net.config.sample_size, net.config.sample_size)
 

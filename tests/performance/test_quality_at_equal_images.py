@@ -18,10 +18,11 @@ from torchvision.transforms import Compose
 from bench.contract import Kit
 from bench.data.datasets import DataSource, load
 from bench.data.images import padded, to_model, to_uint8
+from bench.diffusion.grids import leading
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.intervals import jackknifed
 from bench.measures import Measure
 from bench.metrics.features import Extractor, own_classifier
@@ -34,7 +35,7 @@ from tests.performance import rival
 from tests.performance.rival import DEVICE, Pictures, Theirs, smalldiffusion
 
 STEPS = 20
-SIGMAS = sigmas_at(uniform_times(STEPS), sigma_of(linear_alpha_bar()))
+SIGMAS = leading(sigma_of(linear_alpha_bar()), STEPS)
 SCHEDULE = smalldiffusion.ScheduleLogLinear(sigma_min=0.01, sigma_max=20, N=800)
 TRANSFORM = smalldiffusion.img_train_transform
 

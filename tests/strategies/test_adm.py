@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Denoiser
+from bench.data.images import Pixels
 from bench.diffusion.gaussian import forward_variance
+from bench.diffusion.grids import leading, leading_times
 from bench.diffusion.guidance import NoiseShifted, log_p_gradient, mean_shifted
 from bench.diffusion.loops import start
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.oracle import ExactDenoiser
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.meters.flops import network_flops, trajectory_flops
 from bench.nets.classifier import NoisyClassifier
@@ -62,10 +64,10 @@ def test_scale_zero_is_the_unguided_sampler_bit_for_bit_without_a_classifier_cal
 
 def reference(model: GuidedModel, strategy: ADM, labels: Tensor, noises: list[Tensor]) -> Tensor:
     """Algorithms 1 and 2 in the paper's own variable x_t = a x, with the gradient with respect to x_t."""
-    abars = [*(float(linear_alpha_bar()[t]) for t in uniform_times(strategy.steps)), 1.0]
+    abars = [*(float(linear_alpha_bar()[t]) for t in leading_times(strategy.steps, 1000)), 1.0]
     given = labels if strategy.base is Base.CONDITIONAL else torch.full_like(labels, 10)
     x, rest = noises[0], iter(noises[1:])
-    for t, (abar, abar_next) in zip(uniform_times(strategy.steps).tolist(), itertools.pairwise(abars), strict=True):
+    for t, (abar, abar_next) in zip(leading_times(strategy.steps, 1000).tolist(), itertools.pairwise(abars), strict=True):
         out = model.net(x, torch.full((len(x),), float(t), dtype=x.dtype), given)
         eps, v = out[:, :1], out[:, 1:]
         with torch.enable_grad():
@@ -104,7 +106,7 @@ def reference(model: GuidedModel, strategy: ADM, labels: Tensor, noises: list[Te
 )
 @torch.no_grad()
 def test_both_forms_are_the_papers(strategy: ADM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adm, "to_uint8", lambda x, _shape: x)
+    monkeypatch.setattr(Pixels, "decode", lambda _space, x, _shape: x)
     model = GuidedModel(lively(2 if strategy.variance is ReverseVariance.LEARNED else 1), classifier()).double()
     draws = Recorded(torch.arange(3))
     ours = strategy.sample(model, request(3, draws=draws))
@@ -117,7 +119,7 @@ CENTRES = torch.tensor([[-0.6, 0.3], [0.5, 0.5], [0.1, -0.8]], dtype=torch.float
 SPREAD = 0.04  # variance of each class
 
 
-class Classes(Denoiser):
+class Classes(ExactDenoiser):
     """Exact denoiser of class k of N(CENTRES[k], SPREAD), and of their even mixture where no label is given."""
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -152,7 +154,7 @@ def test_guided_chain_of_the_mixture_ends_in_the_class() -> None:
         return Classes()(x, torch.full((len(x),), high, dtype=torch.float64)), forward_variance(high, low)
 
     labels, draws = torch.arange(1800) % 3, Recorded(torch.arange(1800))
-    sigmas = sigmas_at(uniform_times(1000), TABLE)
+    sigmas = leading(TABLE, 1000)
     out = mean_shifted(reverse, Posterior(), 1.0, start(draws, (1, 2, 1), sigmas[0]), sigmas, labels, draws)
     for k in range(3):
         error = (out[labels == k] - CENTRES[k]).squeeze()

@@ -10,11 +10,12 @@ from torch import Tensor
 from bench.contract import Denoiser
 from bench.diffusion.analytic import Analysed, AnalysedChain, bounded_spread, gentle_end, noise_power, optimal_variance, path_costs
 from bench.diffusion.gaussian import forward_variance, posterior_variance
+from bench.diffusion.grids import at, leading, leading_times
 from bench.diffusion.likelihood import gaussian_bound, prior_divergence
 from bench.diffusion.loops import ancestral, start
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.oracle import GaussianDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.training.levels import spread_by_level
 from strategies.eds.representation.ddim import DDIM
 from strategies.eds.state_space.ddpm import DDPM, ReverseVariance
@@ -33,7 +34,7 @@ def gaussian(variance: float = VARIANCE) -> Denoiser:
 
 
 def levels(steps: int) -> list[float]:
-    return sigmas_at(uniform_times(steps), TABLE).tolist()
+    return leading(TABLE, steps).tolist()
 
 
 def test_exact_power_gives_the_exact_conditional_variance() -> None:
@@ -153,7 +154,7 @@ def test_regression_on_the_noise_drawn_is_unbiased_and_sharper() -> None:
 def test_bound_is_the_entropy_and_the_gain_of_each_step() -> None:
     """Gaussian data with the exact denoiser: prior + sum of log(variance / lambda^2) / 2 + a decoder with variance v; none is lower."""
     x0 = ((0.2 * SeededDraws(torch.arange(400)).normal(1, 4, 4).double() + 1) * 127.5).round() / 127.5 - 1
-    grid, spread = sigmas_at(uniform_times(10), TABLE), 0.04 * TABLE**2 / (0.04 + TABLE**2)
+    grid, spread = leading(TABLE, 10), 0.04 * TABLE**2 / (0.04 + TABLE**2)
     model = gaussian(0.04)
 
     def bound(variance) -> float:  # type: ignore[no-untyped-def]
@@ -163,7 +164,7 @@ def test_bound_is_the_entropy_and_the_gain_of_each_step() -> None:
         )
 
     analytic = Analysed(model, TABLE, spread).variance(1.0)
-    costs, times = path_costs(TABLE, spread), uniform_times(10).tolist()
+    costs, times = path_costs(TABLE, spread), leading_times(10, 1000).tolist()
     noise = float(grid[0] ** 2 / (1 + grid[0] ** 2))
     prior = ((1 - noise) * 0.04 + noise - 1 - math.log(noise)) / 2
     gains = sum(float(costs[t, s]) for t, s in itertools.pairwise(times))
@@ -179,7 +180,7 @@ def test_bound_is_the_entropy_and_the_gain_of_each_step() -> None:
 def test_decoder_has_the_optimal_variance_too() -> None:
     """A chain of one step from half the noise: the entropy of x0 given x, where beta is fifteen times too large."""
     x0 = ((0.2 * SeededDraws(torch.arange(400)).normal(1, 4, 4).double() + 1) * 127.5).round() / 127.5 - 1
-    grid, v = sigmas_at(torch.tensor([300]), TABLE), 0.04 * TABLE**2 / (0.04 + TABLE**2)
+    grid, v = at(torch.tensor([300]), TABLE), 0.04 * TABLE**2 / (0.04 + TABLE**2)
     variance, draws = Analysed(gaussian(0.04), TABLE, v).variance(1.0), SeededDraws(torch.arange(400) + 1000)
     nats = gaussian_bound(gaussian(0.04), x0, grid, torch.zeros(400), draws, variance, clip=False)
     decoder = float((nats - prior_divergence(x0, float(grid[0]))).mean()) / 16
@@ -212,7 +213,7 @@ def test_all_paths_are_alike_for_gaussian_data() -> None:
 @torch.no_grad()
 def test_strategies_use_their_own_mean_and_the_labels() -> None:
     model, draws = denoiser(), Recorded(torch.arange(3))
-    sigmas = sigmas_at(uniform_times(4), TABLE)
+    sigmas = leading(TABLE, 4)
     chain = AnalysedChain(model, TABLE, EXACT)
     x = start(draws, (1, 8, 8), sigmas[0])
     wanted = ancestral(model, x, sigmas, torch.arange(3), draws, gentle_end(chain.variance(1.0), float(sigmas[-2]), 2.0), clip=True)
@@ -229,7 +230,7 @@ def test_bad_hyper_parameters_are_refused(fields: dict[str, object]) -> None:
         AnalyticDPM(**fields)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("fields", [{"steps": 1001}, {"share": 0.0}, {"grey_levels": -1.0}])
+@pytest.mark.parametrize("fields", [{"steps": -1}, {"share": 0.0}, {"grey_levels": -1.0}])
 def test_bad_hyper_parameters_of_ddim_are_refused(fields: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match="must"):
         AnalyticDDIM(**fields)  # type: ignore[arg-type]

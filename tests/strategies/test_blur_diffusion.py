@@ -12,11 +12,12 @@ from torch import Tensor
 
 from bench.diffusion import frequency
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import at, leading_times
 from bench.diffusion.likelihood import discretised_gaussian, gaussian_bound
 from bench.diffusion.loops import ancestral, start
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.parametrise import VDenoiser
-from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of
 from bench.nets.unet import UNet
 from strategies.eds.pyramidal.blur_diffusion import BlurDiffusion, BlurModel, SpectralDenoiser, velocity_loss
 from tests.impulses import Impulses
@@ -101,8 +102,8 @@ class Double(SeededDraws):
 @pytest.mark.parametrize("steps", [5, 50])
 @torch.no_grad()
 def test_without_blur_sampler_and_bound_are_ddpms(steps: int) -> None:
-    unet, seeds, times = lively_unet().double(), torch.arange(3), uniform_times(steps)
-    ours, theirs, sigmas = model(0.0, unet), VDenoiser(unet), sigmas_at(times, sigma_of(linear_alpha_bar()))
+    unet, seeds, times = lively_unet().double(), torch.arange(3), leading_times(steps, 1000)
+    ours, theirs, sigmas = model(0.0, unet), VDenoiser(unet), at(times, sigma_of(linear_alpha_bar()))
     estimate, log_keep = ours.estimate(times, LABELS), ours.net.log_keep(times)
     turned, plain = Turned(seeds), Double(seeds)
     x = frequency.ancestral(estimate, turned.normal(*SHAPE), log_keep, turned)
@@ -116,7 +117,7 @@ def test_without_blur_sampler_and_bound_are_ddpms(steps: int) -> None:
 
 @torch.no_grad()
 def test_with_blur_they_are_not() -> None:
-    times = uniform_times(5)
+    times = leading_times(5, 1000)
     runs = []
     for blur in (0.0, 0.14):
         ours, draws = model(blur), Turned(torch.arange(3))
@@ -126,7 +127,7 @@ def test_with_blur_they_are_not() -> None:
 
 def ended_variance(blur: float, steps: int, data: Tensor) -> Tensor:
     """Exact variance (H, W) of each frequency of the chain's end, for data N(0, `data`) in the cosines and their exact estimate."""
-    log_keep = model(blur).net.log_keep(uniform_times(steps))
+    log_keep = model(blur).net.log_keep(leading_times(steps, 1000))
     signal, noise = frequency.coefficients(log_keep)
 
     def estimate(u: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +155,7 @@ def followed_variance(keep: list[float], data: float) -> float:
 def test_gaussian_data_frequency_by_frequency() -> None:
     data = 0.5 / (1 + torch.arange(8.0)[:, None] + torch.arange(8.0)).double()
     for steps in (10, 50):
-        ended, keep = ended_variance(0.14, steps, data), model(0.14).net.log_keep(uniform_times(steps)).exp()
+        ended, keep = ended_variance(0.14, steps, data), model(0.14).net.log_keep(leading_times(steps, 1000)).exp()
         for i, j in itertools.product((0, 3, 7), (0, 7)):
             assert float(ended[i, j]) == pytest.approx(followed_variance(keep[:, i, j].tolist(), float(data[i, j])), rel=1e-9)
     errors = [(ended_variance(0.14, steps, data) / data - 1).abs() for steps in (10, 100, 1000)]
@@ -170,7 +171,11 @@ def test_without_blur_gaussian_data_ends_where_ddpm_does(steps: int, published: 
 
 def test_bound_of_who_always_guesses_grey_is_known() -> None:
     """The divergences add up to the gain of signal-to-noise times the energy of each frequency."""
-    net, x0, keep = model(0.14).net, torch.full((2, *SHAPE), 0.4, dtype=torch.float64), model(0.14).net.log_keep(uniform_times(20)).exp()
+    net, x0, keep = (
+        model(0.14).net,
+        torch.full((2, *SHAPE), 0.4, dtype=torch.float64),
+        model(0.14).net.log_keep(leading_times(20, 1000)).exp(),
+    )
     x0[:, :, ::2, 1::3] = -0.6
     zero = torch.zeros_like(x0)
     bound = frequency.bound(lambda _u, _step: (zero, zero), x0, net.spectrum(x0), keep.log(), Turned(torch.arange(2)))

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Denoiser
 from bench.diffusion.cascade import Cascade, Refiner, blurred, condition, cut, shrunk
-from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.grids import leading
+from bench.diffusion.oracle import ExactDenoiser
+from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.meters.flops import network_flops, trajectory_flops
 from bench.registry import discover
@@ -34,7 +35,7 @@ def law() -> tuple[Tensor, Tensor]:
     return 0.4 * torch.sin(torch.arange(16.0).double()), 0.25 * (-torch.cdist(place, place) / 2).exp() + 0.02 * torch.eye(16).double()
 
 
-class Exact(Denoiser):
+class Exact(ExactDenoiser):
     """E[x0 | x] of N(mean, covariance)."""
 
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
@@ -47,7 +48,7 @@ class Exact(Denoiser):
         return (self.mean + (x.flatten(1) - self.mean) @ gain).reshape(x.shape)
 
 
-class ExactRefiner(nn.Module):
+class ExactRefiner(ExactDenoiser):
     """E[x0 | x, z] where z is the noisy small image, read off the condition: its level from the last channel, its pixels from the first."""
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None, condition: Tensor) -> Tensor:
@@ -96,8 +97,12 @@ def test_exact_stages_give_the_exact_law(s: int, handover: Handover) -> None:
     assert torch.allclose(small @ small.T, a @ covariance @ a.T, atol=0.005)
 
 
-class Copy(nn.Module):
+class Copy(ExactDenoiser):
     """A second stage that believes its condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.null = 10
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None, condition: Tensor) -> Tensor:
         return condition[:, : x.shape[1]]
@@ -110,7 +115,7 @@ def test_without_augmentation_the_second_stage_is_told_the_first_ones_image(hand
     mean, covariance = law()
     model = Cascade(Exact(a @ mean, a @ covariance @ a.T), Copy())
     out = CDM(steps=10, refine_steps=3, s=0, handover=handover).cascaded(model, Recorded(torch.arange(5)), SHAPE, torch.zeros(5))
-    sigmas = sigmas_at(uniform_times(10), TABLE)
+    sigmas = leading(TABLE, 10)
     z = Recorded(torch.arange(5)).normal(*SMALL) * float((1 + sigmas[0] ** 2) ** 0.5)
     for high, low in itertools.pairwise(sigmas):
         x0 = model.base(z, high.expand(5))
@@ -120,7 +125,7 @@ def test_without_augmentation_the_second_stage_is_told_the_first_ones_image(hand
 
 
 def test_truncated_grid_ends_at_the_level_and_is_whole_at_none() -> None:
-    sigmas = sigmas_at(uniform_times(10), TABLE)
+    sigmas = leading(TABLE, 10)
     assert torch.equal(cut(sigmas, 0.0), sigmas)
     last = float(TABLE[299])
     short = cut(sigmas, last)
@@ -170,9 +175,9 @@ def test_loss_is_zero_for_a_copy_where_the_small_image_says_all() -> None:
     copy.sigmas = TABLE  # type: ignore[assignment]
     images = torch.linspace(-1, 1, 16)[:, None, None, None].expand(-1, 1, 8, 8)
     labels = torch.zeros(16, dtype=torch.long)
-    assert float(refiner_loss(copy, unchanged, 10)(images, labels, torch.Generator().manual_seed(0))) < 1e-9  # type: ignore[arg-type]
-    assert float(refiner_loss(copy, half_blurred, 10)(images, labels, torch.Generator().manual_seed(0))) < 1e-9  # type: ignore[arg-type]
-    assert float(refiner_loss(copy, noised, 10)(images, labels, torch.Generator().manual_seed(0))) > 0.1  # type: ignore[arg-type]
+    assert float(refiner_loss(copy, unchanged)(images, labels, torch.Generator().manual_seed(0))) < 1e-9  # type: ignore[arg-type]
+    assert float(refiner_loss(copy, half_blurred)(images, labels, torch.Generator().manual_seed(0))) < 1e-9  # type: ignore[arg-type]
+    assert float(refiner_loss(copy, noised)(images, labels, torch.Generator().manual_seed(0))) > 0.1  # type: ignore[arg-type]
     assert torch.equal(shrunk(images), images[:, :, :4, :4])
 
 

@@ -1,9 +1,10 @@
 """Classifier-free guidance: identity at weight 0, its price, and the closed form of two Gaussians."""
 
+import pytest
 import torch
 from torch import Tensor
 
-from bench.contract import Denoiser
+from bench.diffusion.oracle import ExactDenoiser
 from bench.diffusion.parametrise import ClassifierFree
 from bench.meters.calls import counted
 from strategies.eds.guidance.cfg import CFG
@@ -11,8 +12,12 @@ from strategies.eds.representation.ddim import DDIM
 from tests.oracles import denoiser, request
 
 
-class TwoPoints(Denoiser):
+class TwoPoints(ExactDenoiser):
     """Classes 0 and 1 are N(-1, 1) and N(+1, 1); label 2 is their even mixture. Closed-form denoiser of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.null = 2
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         assert labels is not None
@@ -28,7 +33,7 @@ class TwoPoints(Denoiser):
 @torch.no_grad()
 def test_weight_zero_is_conditional_sampling_at_one_evaluation_a_step() -> None:
     base = denoiser(torch.float32)
-    guided = ClassifierFree(base, 0.0, null=10)
+    guided = ClassifierFree(base, 0.0)
     with counted(guided) as calls:
         images = CFG(weight=0.0, steps=5).sample(guided, request(4))
     assert torch.equal(images, DDIM(steps=5).sample(base, request(4)))
@@ -37,7 +42,7 @@ def test_weight_zero_is_conditional_sampling_at_one_evaluation_a_step() -> None:
 
 @torch.no_grad()
 def test_guidance_costs_two_rows_a_step() -> None:
-    guided = ClassifierFree(denoiser(torch.float32), 2.0, null=10)
+    guided = ClassifierFree(denoiser(torch.float32), 2.0)
     with counted(guided, with_levels=True) as calls:
         CFG(weight=2.0, steps=5).sample(guided, request(4))
     assert sum(calls.rows.values()) == 2 * 4 * 5 and calls.steps() == 5
@@ -49,7 +54,7 @@ def test_guided_mean_of_two_gaussians() -> None:
     w, sigma = 1.5, torch.tensor([0.7], dtype=torch.float64)
     x = torch.linspace(-3, 3, 13, dtype=torch.float64)[:, None, None, None].requires_grad_(True)
     labels = torch.ones(len(x), dtype=torch.long)
-    guided = ClassifierFree(TwoPoints(), w, null=2)(x, sigma.expand(len(x)), labels)
+    guided = ClassifierFree(TwoPoints(), w)(x, sigma.expand(len(x)), labels)
     spread = 1 + sigma**2
     with torch.enable_grad():
         log_right, log_left = -((x - 1) ** 2) / 2 / spread, -((x + 1) ** 2) / 2 / spread
@@ -63,4 +68,12 @@ def test_equal_branches_leave_nothing_to_guide() -> None:
     base = denoiser()
     x, sigma = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64), torch.full((3,), 2.0)
     null = torch.full((3,), 10)
-    assert torch.allclose(ClassifierFree(base, 4.0, null=10)(x, sigma.double(), null), base(x, sigma.double(), null), atol=1e-9)
+    assert torch.allclose(ClassifierFree(base, 4.0)(x, sigma.double(), null), base(x, sigma.double(), null), atol=1e-9)
+
+
+def test_guidance_without_a_null_condition_is_refused() -> None:
+    base = TwoPoints()
+    base.null = None
+    with pytest.raises(ValueError, match="null condition"):
+        ClassifierFree(base, 1.0)
+    ClassifierFree(base, 0.0)  # conditional sampling asks for none

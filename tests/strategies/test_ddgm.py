@@ -80,7 +80,7 @@ def test_training_noise_has_each_images_own_level() -> None:
 
     def value(noising) -> float:  # type: ignore[no-untyped-def]
         with torch.no_grad():
-            loss = eps_loss(net, unweighted, 10, noising=noising, penalty=torch.abs)
+            loss = eps_loss(net, unweighted, noising=noising, penalty=torch.abs)
             return float(loss(images, labels, torch.Generator().manual_seed(1)))
 
     k = ((1 - ABAR) / ABAR) / 1.5**2
@@ -154,7 +154,7 @@ def test_loss_and_noise_reach_the_network() -> None:
     assert same(again, fitted[Noise.GAMMA])
 
 
-@pytest.mark.parametrize("fields", [{"theta_0": 0.0}, {"theta_0": -1.0}, {"theta_0": 20.0}, {"steps": 0}, {"steps": 1001}])
+@pytest.mark.parametrize("fields", [{"theta_0": 0.0}, {"theta_0": -1.0}, {"theta_0": 20.0}, {"steps": 0}, {"steps": -1}])
 def test_bad_hyper_parameters_are_refused(fields: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must lie in"):
+    with pytest.raises(ValueError, match="must"):
         DDGM(**fields)  # type: ignore[arg-type]

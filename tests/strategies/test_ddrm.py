@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from bench.cards import Degradation
-from bench.contract import Denoiser, RestoreRequest
+from bench.contract import RestoreRequest
 from bench.data.operators import LinearOperator, operator
+from bench.diffusion.grids import leading
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.noise import SeededDraws
+from bench.diffusion.oracle import ExactDenoiser
 from bench.diffusion.restoration import Evidence, first, pseudo_inverse, restored, step
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from strategies.control.replacement import Replacement
 from strategies.eps.training.ddrm import DDRM
 from tests.oracles import denoiser
@@ -22,7 +24,7 @@ SHAPE = (1, 8, 8)
 
 
 def sigmas(steps: int) -> Tensor:
-    return sigmas_at(uniform_times(steps), sigma_of(linear_alpha_bar()))
+    return leading(sigma_of(linear_alpha_bar()), steps)
 
 
 def of_matrix(matrix: Tensor) -> LinearOperator:
@@ -33,7 +35,7 @@ def images(count: int = 3) -> Tensor:
     return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(0)) * 0.5
 
 
-class GaussianDenoiser(Denoiser):
+class GaussianDenoiser(ExactDenoiser):
     """E[x0 | x] of data N(0, variance), every pixel alike."""
 
     def __init__(self, variance: float) -> None:
@@ -72,7 +74,7 @@ def test_beginning_is_equation_6() -> None:
     assert torch.allclose((unit - none)[0, :3], torch.tensor([math.sqrt(100 - 0.25), math.sqrt(101), math.sqrt(101)]))
 
 
-class Squash(Denoiser):
+class Squash(ExactDenoiser):
     """A smooth, nonlinear estimate that mixes no pixels, told no label."""
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:

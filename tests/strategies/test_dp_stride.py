@@ -10,10 +10,11 @@ from torch import Tensor
 from bench.contract import Denoiser
 from bench.diffusion.analytic import path_costs
 from bench.diffusion.gaussian import forward_variance, posterior_variance
+from bench.diffusion.grids import at, leading
 from bench.diffusion.likelihood import bits_per_dim, gaussian_bound, prior_divergence
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.oracle import GaussianDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.diffusion.stride import LONGEST, cheapest_paths, step_costs
 from bench.training.levels import bound_by_level
 from strategies.eds.state_space.ddpm import DDPM, ReverseVariance
@@ -86,7 +87,7 @@ def test_path_cost_is_the_bound_without_its_prior_also_of_the_whole_chain() -> N
     whole = float(sum(costs[t + 1, t] for t in range(1000)))
     cases = [(float(total[k - 1]), nodes[k - 1, :k] - 1) for k in (1, 4, 30)] + [(whole, torch.arange(999, -1, -1))]
     for cost, times in cases:
-        grid = sigmas_at(times, TABLE)
+        grid = at(times, TABLE)
         nats = gaussian_bound(exact(), x0, grid, torch.zeros(300), SeededDraws(torch.arange(300) + 1000), forward_variance, clip=False)
         assert float((nats - prior_divergence(x0, float(grid[0]))).mean()) / 16 == pytest.approx(cost, rel=0.02)
 
@@ -156,7 +157,7 @@ def test_optimal_grid_has_the_steps_asked_for_from_the_last_time() -> None:
 
 def test_short_chains_of_ddpm_are_bounded_as_before_by_either_variance() -> None:
     """The decoder's variance is beta under both, as beta tilde is 0 in the last step."""
-    x0, grid = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64), sigmas_at(uniform_times(1), TABLE)
+    x0, grid = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64), leading(TABLE, 1)
     bounds = [
         gaussian_bound(exact().double(), x0, grid, torch.zeros(1), SeededDraws(torch.zeros(1, dtype=torch.long)), variance, clip=False)
         for variance in (posterior_variance, forward_variance)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from bench.data.images import to_model
-from bench.diffusion.flow import linear_span
+from bench.diffusion.grids import rho_levels, span
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.oracle import GaussianDenoiser
 from bench.diffusion.precondition import PreconditionedDenoiser, data_deviation
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from strategies.eps.scheduling.edm import EDM, denoising_loss
 from strategies.eps.scheduling.edm_sampler import EDMSampler
@@ -90,7 +91,7 @@ def test_evaluations_labels_and_draws(strategy: EDM | EDMSampler) -> None:
     assert calls.rows["net"] == 3 * 11
     assert not torch.equal(images, strategy.sample(model, request(3, labels=[3, 4, 5])))  # type: ignore[arg-type]
     strategy.sample(model.double(), request(3, draws=draws))  # type: ignore[arg-type]
-    levels = strategy.sigmas().tolist()
+    levels = rho_levels(strategy.steps, float(model.sigmas[0]), strategy.sigma_max, strategy.rho).tolist()
     assert len(draws.given) == 1 + sum(churn.low <= s <= churn.high for s in levels if churn.amount > 0)
 
 
@@ -113,7 +114,7 @@ def test_levels_stay_within_the_table_of_the_shared_network() -> None:
 
     model = Watched(torch.zeros(1, 1, 1), torch.full((1, 1, 1), VARIANCE))
     EDMSampler(steps=18, sigma_max=110.0, s_max=200.0).sample(model, request(2))
-    low, high = linear_span()
+    low, high = span(sigma_of(linear_alpha_bar()))
     assert min(seen) >= low * (1 - 1e-9) and 150 < max(seen) <= high
 
 
@@ -148,7 +149,7 @@ def test_same_images_on_a_gpu() -> None:
     [
         {"steps": 1},
         {"steps": 2000},
-        {"sigma_max": 0.001},
+        {"sigma_max": -1.0},
         {"sigma_max": math.inf},
         {"rho": 0.0},
         {"s_churn": -1.0},
@@ -164,8 +165,12 @@ def test_bad_hyper_parameters_are_refused(bad: dict[str, float]) -> None:
 
 
 def test_levels_beyond_the_shared_network_and_a_fixed_training_level_are_refused() -> None:
-    for bad in ({"sigma_max": 158.0}, {"sigma_max": 120.0, "s_max": 200.0}):
-        with pytest.raises(ValueError, match="sigma_max must leave"):
-            EDMSampler(**bad)  # type: ignore[arg-type]
+    for bad in ({"sigma_max": 162.0}, {"sigma_max": 120.0, "s_max": 200.0}):
+        with pytest.raises(RuntimeError, match="outside of those that the network was trained on"):
+            EDMSampler(**bad).sample(denoiser(torch.float32), request(1))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="sigma_min must lie inside"):
+        EDMSampler(sigma_max=0.001).sample(denoiser(torch.float32), request(1))
+    with pytest.raises(ValueError, match="sigma_min must lie inside"):
+        EDM(sigma_max=0.001)
     with pytest.raises(ValueError, match="p_std must"):
         EDM(p_std=0.0)

@@ -9,12 +9,13 @@ from diffusers.schedulers.deprecated.scheduling_karras_ve import KarrasVeSchedul
 from torch import Tensor
 
 from bench.contract import Denoiser
-from bench.diffusion.flow import linear_span
-from bench.diffusion.heun import Churn, churned, euler, heun, rho_levels
+from bench.diffusion.churn import Churn, churned
+from bench.diffusion.grids import leading, rho_levels, span
 from bench.diffusion.loops import ddim
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.oracle import GaussianDenoiser, probability_flow_sd
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.runge_kutta import EULER, HEUN, Tableau
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from tests.impulses import Impulses
 from tests.oracles import Recorded, denoiser
 
@@ -34,11 +35,11 @@ def noise(sigma: float) -> Tensor:
 
 @torch.no_grad()
 def test_first_order_without_fresh_noise_is_ddim() -> None:
-    model, sigmas = denoiser(), sigmas_at(uniform_times(10), sigma_of(linear_alpha_bar()))
+    model, sigmas = denoiser(), leading(sigma_of(linear_alpha_bar()), 10)
     x, draws = noise(float(sigmas[0])), Recorded(SEEDS)
-    ours = churned(model, x, sigmas, LABELS, draws, STILL, euler)
+    ours = churned(model, x, sigmas, LABELS, draws, STILL, EULER)
     assert torch.allclose(ours, ddim(model, x, sigmas, LABELS, draws), atol=1e-8, rtol=0)
-    assert not torch.allclose(ours, churned(model, x, sigmas, LABELS, draws, STILL, heun), atol=0.01) and not draws.given
+    assert not torch.allclose(ours, churned(model, x, sigmas, LABELS, draws, STILL, HEUN), atol=0.01) and not draws.given
 
 
 @pytest.mark.parametrize("steps", [5, 18])
@@ -48,7 +49,7 @@ def test_levels_and_heun_equal_diffusers(steps: int) -> None:
     scheduler = HeunDiscreteScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", use_karras_sigmas=True)
     scheduler.set_timesteps(steps)
     levels = torch.cat([scheduler.sigmas[:1], scheduler.sigmas[1::2]])
-    low, high = linear_span()
+    low, high = span(sigma_of(linear_alpha_bar()))
     assert torch.allclose(rho_levels(steps, low, high, 7.0), levels.double(), rtol=2e-4, atol=0)
     model, x = denoiser(), noise(float(levels[0]))
     theirs, scheduler.sigmas = x, scheduler.sigmas.double()
@@ -65,7 +66,7 @@ def test_levels_and_heun_equal_diffusers(steps: int) -> None:
 def test_fresh_noise_equals_diffusers(amount: float) -> None:
     """Algorithm 2 as diffusers has it, on a random network, over levels within and without S_min..S_max, fed our noise."""
     scheduler = KarrasVeScheduler(s_churn=amount, s_min=0.1, s_max=20, s_noise=1.05)
-    model, sigmas, draws = denoiser(), rho_levels(8, *linear_span(), 7.0), Recorded(SEEDS)
+    model, sigmas, draws = denoiser(), rho_levels(8, *span(sigma_of(linear_alpha_bar())), 7.0), Recorded(SEEDS)
     scheduler.num_inference_steps = 8
     x = noise(float(sigmas[0]))
     ours = churned(model, x, sigmas, LABELS, draws, Churn(amount=amount, low=0.1, high=20.0, noise=1.05))
@@ -102,15 +103,15 @@ def test_levels_are_equal_steps_of_a_root() -> None:
     assert float(rho_levels(3, 1.0, 3.0, 1.0)[1]) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize(("step", "order"), [(euler, 1), (heun, 2)])
+@pytest.mark.parametrize(("method", "order"), [(EULER, 1), (HEUN, 2)])
 @torch.no_grad()
-def test_order_of_convergence(step, order: int) -> None:  # type: ignore[no-untyped-def]
+def test_order_of_convergence(method: Tableau, order: int) -> None:
     """Against the exact flow from 80 to 0.002, which multiplies x by the ratio of the levels' standard deviations."""
     x, exact = torch.ones(1, 1, 1, 1, dtype=torch.float64), probability_flow_sd(VARIANCE, 0.002) / probability_flow_sd(VARIANCE, 80.0)
     errors = []
     for steps in (160, 320, 640):
         levels = rho_levels(steps + 1, 0.002, 80.0, 7.0)[:-1]
-        errors.append(abs(float(churned(gaussian(), x, levels, torch.zeros(1), Recorded(SEEDS), STILL, step)) / exact - 1))
+        errors.append(abs(float(churned(gaussian(), x, levels, torch.zeros(1), Recorded(SEEDS), STILL, method)) / exact - 1))
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1) and errors[1] / errors[2] == pytest.approx(2**order, rel=0.1)
 
 

@@ -8,10 +8,9 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from bench.contract import Denoiser
 from bench.diffusion import sde
 from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
+from bench.diffusion.oracle import ExactDenoiser, GaussianDenoiser
 from bench.meters.calls import counted
 from strategies.eds.score_sde.emsde import EMSDE
 from tests.oracles import Recorded, denoiser, request
@@ -19,7 +18,7 @@ from tests.oracles import Recorded, denoiser, request
 VARIANCE = 0.25
 
 
-class Tallied(Denoiser):
+class Tallied(ExactDenoiser):
     """The exact denoiser of N(0, 0.25) that counts evaluations of each image, told apart by the labels."""
 
     def __init__(self, images: int) -> None:

@@ -8,10 +8,11 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 from bench.diffusion.gaussian import forward_variance, posterior_variance
+from bench.diffusion.grids import leading, trailing_times
 from bench.diffusion.loops import Variance, ancestral, ddim, start
 from bench.diffusion.oracle import GaussianDenoiser, probability_flow_sd
 from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, trailing_times, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from strategies.eds.representation.ddim import DDIM
 from strategies.eds.state_space.ddpm import DDPM, VARIANCES, ReverseVariance
 from tests.oracles import Recorded, denoiser, request
@@ -28,7 +29,7 @@ LABELS = torch.tensor([1, 5, 9])
 
 
 def grid(steps: int) -> Tensor:
-    return sigmas_at(uniform_times(steps), sigma_of(linear_alpha_bar()))
+    return leading(sigma_of(linear_alpha_bar()), steps)
 
 
 def rival(scheduler, model: EpsDenoiser, steps: int, noises: list[Tensor], **step_options: float) -> Tensor:  # type: ignore[no-untyped-def]
@@ -147,13 +148,13 @@ def test_ddim_converges_to_the_probability_flow_at_first_order() -> None:
 
 
 def test_trailing_grid_is_nested() -> None:
-    assert set(trailing_times(4).tolist()) <= set(trailing_times(8).tolist()) <= set(trailing_times(16).tolist())
-    assert trailing_times(4).tolist() == [999, 749, 499, 249]
+    assert set(trailing_times(4, 1000).tolist()) <= set(trailing_times(8, 1000).tolist()) <= set(trailing_times(16, 1000).tolist())
+    assert trailing_times(4, 1000).tolist() == [999, 749, 499, 249]
 
 
-@pytest.mark.parametrize("build", [lambda: DDIM(steps=0), lambda: DDIM(eta=1.5), lambda: DDPM(steps=1001)])
+@pytest.mark.parametrize("build", [lambda: DDIM(steps=0), lambda: DDIM(eta=1.5), lambda: DDPM(steps=-1)])
 def test_bad_hyper_parameters_are_refused(build) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match="must lie in"):
+    with pytest.raises(ValueError, match="must"):
         build()
 
 

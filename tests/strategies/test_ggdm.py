@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from bench.cards import AssetName
 from bench.contract import Denoiser
+from bench.diffusion.grids import leading, leading_times
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
+from bench.diffusion.oracle import ExactDenoiser, GaussianDenoiser
+from bench.diffusion.parametrise import Held
 from bench.diffusion.planned import Plan, follow, marginals
-from bench.diffusion.schedules import linear_alpha_bar, sigma_at, sigma_of, sigmas_at, time_of, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_at, sigma_of, time_of
 from bench.meters.calls import counted
 from bench.testing.subject import tiny_assets
 from bench.training.sampler_search import Displacements, linear_kid, moments, search_loss
@@ -28,7 +30,7 @@ PLAN_OF = list(PLANS.items())
 
 def displaced(steps: int, size: float, seed: int = 0) -> Displacements:
     """Displacements drawn at random."""
-    free, generator = Displacements(uniform_times(steps), TABLE), torch.Generator().manual_seed(seed)
+    free, generator = Displacements(leading_times(steps, 1000), TABLE), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in free.parameters():
             p.copy_(size * torch.randn(p.shape, generator=generator, dtype=p.dtype))
@@ -76,8 +78,8 @@ def test_marginals_equal_the_papers_recursion() -> None:
 def test_search_starts_at_ddim(told: Told, plan, steps: int) -> None:  # type: ignore[no-untyped-def]
     """Bit for bit in uint8, and to rounding in the network's float64."""
     model, seeds = denoiser(), torch.arange(4)
-    begun = plan(Displacements(uniform_times(steps), TABLE))
-    labels, sigmas, draws = seeds % 10, sigmas_at(uniform_times(steps), TABLE), Recorded(seeds)
+    begun = plan(Displacements(leading_times(steps, 1000), TABLE))
+    labels, sigmas, draws = seeds % 10, leading(TABLE, steps), Recorded(seeds)
     theirs = ddim(model, start(draws, (1, 8, 8), sigmas[0]), sigmas, labels, draws)
     ours = follow(model, begun, labels, Recorded(seeds), (1, 8, 8))
     assert torch.allclose(ours, theirs, atol=1e-9, rtol=0)
@@ -129,7 +131,7 @@ def test_distance_of_two_halves_averages_to_zero() -> None:
     assert abs(float(values.mean())) < 4 * float(values.std()) / 3000**0.5 < 0.05
 
 
-class Doubled(Denoiser):
+class Doubled(ExactDenoiser):
     """Takes the first state, of float32 draws, into float64."""
 
     def __init__(self, inner: Denoiser) -> None:
@@ -146,7 +148,7 @@ def test_gradients_through_the_sampler(told: Told, plan) -> None:  # type: ignor
     free, seeds = displaced(3, 0.2, seed=4), torch.arange(16)
     images = torch.zeros(16, 1, 8, 8, dtype=torch.float64)
     real = moments(torch.stack([torch.linspace(-1, 1, 64), torch.linspace(1, 0, 64)]).double())
-    loss = search_loss(lambda: plan(free), Doubled(denoiser()), lambda x: x.flatten(1).tanh(), real)
+    loss = search_loss(lambda: plan(free), Held(Doubled(denoiser())), lambda x: x.flatten(1).tanh(), real)
 
     def value() -> Tensor:
         return loss(images, seeds % 10, torch.Generator().manual_seed(0))
@@ -185,7 +187,7 @@ def test_learned_sampler_improves_on_ddims_variance(told: Told, plan) -> None:  
     def features(x: Tensor) -> Tensor:
         return torch.cat([x.flatten(1), x.flatten(1).square()], dim=1)
 
-    free = Displacements(uniform_times(3), TABLE)
+    free = Displacements(leading_times(3, 1000), TABLE)
     begun = plan(free)
     loss = search_loss(lambda: plan(free), exact, features, moments(features(data)))
     found = plan(train(free, loss, kit, images_seen=64 * 120, what="test", lr=0.02))
@@ -203,14 +205,14 @@ def test_fit_leaves_the_shared_parts_alone_and_moves_the_sampler() -> None:
     kit = tiny_assets().kit_with((AssetName.DENOISER, AssetName.NOISY_CLASSIFIER))
     for told in Told:
         model = GGDM(steps=3, told=told).fit(kit)
-        begun = PLANS[told](Displacements(uniform_times(3), TABLE))
+        begun = PLANS[told](Displacements(leading_times(3, 1000), TABLE))
         assert model.denoiser is kit.denoiser()
         assert not torch.equal(model.w, begun.w) and bool((model.noise[:-1] != 0).all())
         assert torch.equal(model.level, begun.level) is False
 
 
 def test_one_evaluation_a_step() -> None:
-    model = PlannedSampler(denoiser(torch.float32), Displacements(uniform_times(6), TABLE).free())
+    model = PlannedSampler(denoiser(torch.float32), Displacements(leading_times(6, 1000), TABLE).free())
     with counted(model, with_levels=True) as calls:
         GGDM(steps=6).sample(model, request(3))
     assert sum(calls.rows.values()) == 18 and calls.steps() == 6

@@ -7,9 +7,10 @@ from torch import Tensor
 from bench.contract import Denoiser
 from bench.data.images import to_model
 from bench.diffusion.editing import chain, low_pass, refined
+from bench.diffusion.grids import leading
 from bench.diffusion.loops import start
-from bench.diffusion.oracle import GaussianDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.oracle import ExactDenoiser, GaussianDenoiser
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from strategies.eds.representation.ilvr import ILVR
 from strategies.eds.state_space.ddpm import DDPM
@@ -17,7 +18,7 @@ from tests.oracles import Recorded, denoiser, edit_request, request
 
 SEEDS = torch.arange(3)
 STEPS = 12
-SIGMAS = sigmas_at(uniform_times(STEPS), sigma_of(linear_alpha_bar()))
+SIGMAS = leading(sigma_of(linear_alpha_bar()), STEPS)
 PICTURES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
 
 
@@ -33,7 +34,7 @@ class Replayed:
     uniform = normal
 
 
-class Watched(Denoiser):
+class Watched(ExactDenoiser):
     """A denoiser that keeps what it sees."""
 
     def __init__(self, inner: Denoiser) -> None:
@@ -174,7 +175,7 @@ def test_price_is_the_chains_and_the_references_class_is_told() -> None:
         (lambda: ILVR(factor=0), "factor must be 1 or more"),
         (lambda: ILVR(range_t=-1), "range_t must lie in"),
         (lambda: ILVR(range_t=1001), "range_t must lie in"),
-        (lambda: ILVR(steps=0), "steps must lie in"),
+        (lambda: ILVR(steps=0), "steps must be 1 or more"),
     ],
 )
 def test_bad_hyper_parameters_are_refused(build, said: str) -> None:  # type: ignore[no-untyped-def]

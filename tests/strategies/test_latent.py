@@ -16,7 +16,7 @@ from tests.oracles import denoiser, request
 @torch.no_grad()
 def test_identity_codec_equals_pixel_ddim() -> None:
     base = denoiser(torch.float32)
-    latent = LatentModel(base, nn.Identity(), (1, 8, 8))
+    latent = LatentModel(base, nn.Identity(), channels=1, factor=1)
     for eta, strategy in ((0.0, LDMDDIM(steps=10)), (1.0, LDM(steps=10, eta=1.0))):
         assert torch.equal(strategy.sample(latent, request(3)), DDIM(steps=10, eta=eta).sample(base, request(3)))
 

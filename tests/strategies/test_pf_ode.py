@@ -15,7 +15,7 @@ from bench.diffusion.noise import SeededDraws
 from bench.diffusion.oracle import GaussianDenoiser, probability_flow_sd
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, time_of
 from bench.meters.calls import counted
-from strategies.eds.score_sde.pf_ode import SOLVERS, Sampler, ScoreSDE
+from strategies.eds.score_sde.pf_ode import PREDICTORS, Sampler, ScoreSDE
 from tests.oracles import Recorded, denoiser, request
 
 VARIANCE = 0.25  # of the data N(0, 0.25) here
@@ -64,10 +64,10 @@ def test_noise_follows_from_the_integral_of_beta() -> None:
 
 
 def test_grids_share_their_ends() -> None:
-    for grid in (sde.equal_times(7), sde.equal_ratios(7)):
+    for grid in (sde.equal_times(7), sde.equal_ratios(7, sde.sigma_span())):
         assert grid.tolist() == sorted(grid.tolist(), reverse=True) and len(grid) == 7
         assert (float(grid[0]), float(grid[-1])) == (pytest.approx(1), pytest.approx(1e-3))
-    ratios = sde.sigma_at(sde.equal_ratios(7))
+    ratios = sde.sigma_at(sde.equal_ratios(7, sde.sigma_span()))
     assert torch.allclose(ratios[1:] / ratios[:-1], (ratios[1] / ratios[0]).expand(6), rtol=1e-9)
 
 
@@ -88,13 +88,13 @@ def test_euler_maruyama_equals_diffusers() -> None:
         eps = model.net(y, time_of(sde.sigma_at(high), model.sigmas), labels)
         theirs, _ = scheduler.step_pred(eps, y, high, generator=torch.Generator().manual_seed(1))
         noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        ours = sde.euler_maruyama(sde.score_of(model, labels), y, high, high - 1 / 50, Fed(noise))
+        ours = sde.euler_maruyama(sde.score_of(model, labels), y, t, t - 1 / 50, Fed(noise))
         assert torch.allclose(ours, theirs, atol=1e-9, rtol=0) and not torch.allclose(ours, y, atol=0.1)
 
 
 def solved(sampler: Sampler, steps: int, y: Tensor, seeds: Tensor, corrections: int = 0, snr: float = 0.01) -> Tensor:
-    predictor, grid = SOLVERS[sampler]
-    return sde.predict_correct(gaussian(), y, grid(steps), seeds, Recorded(seeds), predictor, corrections, snr)
+    model, grid = gaussian(), ScoreSDE(sampler=sampler, steps=steps).times(sigma_of(linear_alpha_bar()))
+    return sde.predict_correct(model, y, grid, seeds, Recorded(seeds), PREDICTORS[sampler], corrections, snr)
 
 
 def test_flow_maps_linearly_and_converges_at_second_order() -> None:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from bench.diffusion.gaussian import ddim_mean_batch
+from bench.diffusion.grids import trailing
 from bench.diffusion.oracle import GaussianDenoiser, probability_flow_sd
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, trailing_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from strategies.eps.scheduling.progressive_distillation import ProgressiveDistillation, distillation_target, halving_loss
 from tests.oracles import denoiser
 
@@ -19,7 +20,7 @@ def noised(levels: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def test_one_student_step_with_the_target_is_two_teacher_steps() -> None:
-    teacher, grid = denoiser(), sigmas_at(trailing_times(8), TABLE)
+    teacher, grid = denoiser(), trailing(TABLE, 8)
     levels = torch.stack([grid[0::2][:-1], grid[1::2], grid[2::2]], dim=1)
     x, labels = noised(levels), torch.arange(len(levels))
     target = distillation_target(teacher, x, levels, labels)
@@ -65,7 +66,7 @@ def test_loss_is_zero_for_a_student_that_already_composes() -> None:
     assert float(value) < 1e-8
 
 
-@pytest.mark.parametrize("fields", [{"halvings": -1}, {"steps": 0}, {"steps": 600, "halvings": 1}, {"tuning_share": 0.0}])
+@pytest.mark.parametrize("fields", [{"halvings": -1}, {"steps": 0}, {"tuning_share": 0.0}])
 def test_bad_hyper_parameters_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         ProgressiveDistillation(**fields)  # type: ignore[arg-type]

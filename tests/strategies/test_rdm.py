@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Kit, Request
+from bench.data.images import Pixels
 from bench.diffusion.noise import SeededDraws
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.retrieval import RetrievalModel
@@ -18,7 +19,6 @@ from bench.registry import discover
 from bench.testing import checks
 from bench.testing.subject import Subject
 from strategies.eds.representation.ddim import DDIM
-from strategies.eps.retrieval import rdm
 from strategies.eps.retrieval.rdm import RDM, Source, allowed
 from tests.oracles import kit_of, request
 from tests.test_retrieval import ENTRIES, WIDE, digits, retrieval_model, unit_rows
@@ -33,7 +33,7 @@ def test_without_neighbours_it_is_the_unconditional_network(monkeypatch: pytest.
     nothing = request(4, labels=[10] * 4)
     alone = RDM(k=0, steps=5).sample(RetrievalModel(net.unet, None), request(4))
     assert torch.equal(alone, DDIM(steps=5, eta=1.0).sample(EpsDenoiser(net.unet), nothing))
-    monkeypatch.setattr(rdm, "to_uint8", lambda x, _shape: x)
+    monkeypatch.setattr(Pixels, "decode", lambda _space, x, _shape: x)
     free = RDM(k=0, steps=5, eta=0.0).sample(RetrievalModel(net.unet, None), request(4))
     unguided = RDM(scale=0.0, steps=5, eta=0.0).sample(model, request(4))
     assert torch.allclose(unguided, free, atol=1e-4, rtol=1e-4)

@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from bench.cards import AssetName
 from bench.diffusion.gaussian import forward_variance, posterior_variance
-from bench.diffusion.reverse_variance import HybridDenoiser, bound_bits, chain, interpolated, log_bounds
+from bench.diffusion.reverse_variance import HybridDenoiser, bound_bits, chain, interpolated, log_bounds, smallest_variance
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.testing.subject import tiny_assets
 from bench.training import hybrid
@@ -20,7 +20,7 @@ TABLE = sigma_of(linear_alpha_bar())
 
 @pytest.mark.parametrize(("high", "low"), [(TABLE[500], TABLE[480]), (TABLE[20], TABLE[0])])
 def test_learned_variance_lies_between_its_bounds_as_in_diffusers(high: Tensor, low: Tensor) -> None:
-    small, large = log_bounds(float(high), float(low))
+    small, large = log_bounds(float(high), float(low), smallest_variance(TABLE))
     v = torch.tensor([-1.0, -0.3, 0.0, 0.5, 1.0], dtype=torch.float64)
     ours = interpolated(v, small, large)
     assert torch.allclose(ours[[0, -1]], torch.tensor([posterior_variance(high, low), forward_variance(high, low)], dtype=torch.float64))
@@ -76,7 +76,7 @@ def test_widened_network_predicts_as_before_and_its_bound_teaches_the_variance_a
 
     def gradients(weight: float) -> dict[str, Tensor]:
         monkeypatch.setattr(hybrid, "BOUND_WEIGHT", weight)
-        value = hybrid_loss(wide, 10)(x, kit.labels[:3], torch.Generator().manual_seed(0))
+        value = hybrid_loss(wide)(x, kit.labels[:3], torch.Generator().manual_seed(0))
         return {"bias": torch.autograd.grad(value, wide.net.head.bias)[0]}  # (2,): noise, v
 
     with_bound, without = gradients(0.001)["bias"], gradients(0.0)["bias"]

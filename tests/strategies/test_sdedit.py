@@ -5,11 +5,11 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from bench.contract import Denoiser, Draws, EditRequest
+from bench.contract import Draws, EditRequest
 from bench.data.images import to_model
 from bench.diffusion.editing import edited, noised
 from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
+from bench.diffusion.oracle import ExactDenoiser, GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from strategies.eds.guidance.sdedit import SDEdit
@@ -52,7 +52,7 @@ def test_full_strength_is_sampling_without_a_guide() -> None:
 def test_equals_diffusers(strength: float, steps: int, first: int) -> None:
     """Noised by the scheduler at the first time kept, then its own steps, in its variance-preserving variables."""
     model, draws = denoiser(), Recorded(SEEDS)
-    sigmas = SDEdit(strength=strength, steps=steps).sigmas()
+    sigmas = SDEdit(strength=strength, steps=steps).levels(sigma_of(linear_alpha_bar()))
     if steps == 1000:  # the paper's chain: the levels are enough, its 500 steps would only take long
         assert len(sigmas) == 501 and sigmas[0] == sigma_of(linear_alpha_bar())[first]
         return
@@ -75,7 +75,7 @@ def test_mean_of_gaussian_data(strength: float, repeats: int) -> None:
     """Data N(0, v): noise to sigma and the exact reverse chain leave v / (v + sigma^2) of the guide, at any number of steps."""
     v, guide = 0.25, 0.5 * GUIDES  # inside the clip
     model = GaussianDenoiser(torch.zeros(1, 1, 1), torch.full((1, 1, 1), v)).double()
-    sigmas = SDEdit(strength=strength, steps=20).sigmas()
+    sigmas = SDEdit(strength=strength, steps=20).levels(sigma_of(linear_alpha_bar()))
     left = v / (v + float(sigmas[0]) ** 2)
     mean = edited(model, guide, sigmas, None, NoNoise(), repeats)
     assert torch.allclose(mean, left**repeats * guide, atol=1e-12)
@@ -86,7 +86,7 @@ def test_spread_of_gaussian_data() -> None:
     """A thousand steps on data N(0, v) draw from the posterior given g + s n: mean v / (v + s^2) g, its own variance and that of n."""
     v, count = 0.04, 4000
     model = GaussianDenoiser(torch.zeros(1, 1, 1), torch.full((1, 1, 1), v))
-    sigmas = SDEdit(strength=0.1, steps=1000).sigmas()
+    sigmas = SDEdit(strength=0.1, steps=1000).levels(sigma_of(linear_alpha_bar()))
     s2 = float(sigmas[0]) ** 2
     guide = torch.full((count, 1, 1, 1), 0.4)
     out = edited(model, guide, sigmas, None, SeededDraws(torch.arange(count)))
@@ -113,7 +113,7 @@ def test_price_is_the_share_of_the_chain(strength: float, steps: int, repeats: i
     assert calls.per_image(2) == {"net": evaluations}
 
 
-class Listening(Denoiser):
+class Listening(ExactDenoiser):
     """Keeps what labels it is told."""
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ def test_guides_are_brought_to_the_models_range() -> None:
         (lambda: SDEdit(strength=0.0), "strength must lie above 0"),
         (lambda: SDEdit(strength=1.1), "not above 1"),
         (lambda: SDEdit(strength=0.01, steps=10), "keeps none of 10 steps"),
-        (lambda: SDEdit(steps=0), "steps must lie in"),
+        (lambda: SDEdit(steps=0), "steps must be 1 or more"),
         (lambda: SDEdit(repeats=0), "repeats must be 1 or more"),
     ],
 )

@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.contract import Denoiser, VideoRequest
-from bench.data.images import to_model
+from bench.contract import VideoRequest
+from bench.data.images import Pixels, to_model
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, leading_times
 from bench.diffusion.loops import ancestral
 from bench.diffusion.noise import SeededDraws
+from bench.diffusion.oracle import ExactDenoiser
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.reconstruction import Reconstructing, begun
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.nets.ema import frozen, seeded
 from bench.nets.space_time import SpaceTimeUNet
@@ -22,10 +24,10 @@ from strategies.eds.guidance.vdm import VDM
 from tests.oracles import Recorded
 
 RHO = 0.5
-GRID = sigmas_at(uniform_times(1000), sigma_of(linear_alpha_bar()))
+GRID = leading(sigma_of(linear_alpha_bar()), 1000)
 
 
-class Pair(Denoiser):
+class Pair(ExactDenoiser):
     """Exact denoiser of (a, b), unit normals of correlation RHO: two channels of one pixel."""
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -79,7 +81,7 @@ def test_known_part_follows_its_exact_law_at_every_level() -> None:
     count = 4000
     a = torch.full((count, 1, 1, 1), 0.3, dtype=torch.float64)
     for steps in (5, 50):
-        sigmas = sigmas_at(uniform_times(steps), sigma_of(linear_alpha_bar()))
+        sigmas = leading(sigma_of(linear_alpha_bar()), steps)
         draws = Recorded(torch.arange(count))
         before = begun(draws, (2, 1, 1), a, sigmas[0])
         low = len(sigmas) // 2
@@ -139,10 +141,10 @@ def frames_given(count: int, given: int, channels: int = 1, side: int = 8) -> Te
 
 def reference(model: EpsDenoiser, weight: float, steps: int, known: Tensor, labels: Tensor, noises: list[Tensor]) -> Tensor:
     """The replacement method and equation 7 in the paper's own z = alpha x + sigma n, z^a drawn anew from q(z_s^a | z_t^a, x^a)."""
-    abars = [*(float(linear_alpha_bar()[t]) for t in uniform_times(steps)), 1.0]
+    abars = [*(float(linear_alpha_bar()[t]) for t in leading_times(steps, 1000)), 1.0]
     a, z, rest = known.shape[1], noises[0], iter(noises[1:])
     z = torch.cat([abars[0] ** 0.5 * known + (1 - abars[0]) ** 0.5 * z[:, :a], z[:, a:]], dim=1)
-    for time, (abar, lower) in zip(uniform_times(steps).tolist(), itertools.pairwise(abars), strict=True):
+    for time, (abar, lower) in zip(leading_times(steps, 1000).tolist(), itertools.pairwise(abars), strict=True):
         with torch.enable_grad():
             leaf = z[:, a:].clone().requires_grad_()
             whole = torch.cat([z[:, :a], leaf], dim=1)
@@ -160,7 +162,7 @@ def reference(model: EpsDenoiser, weight: float, steps: int, known: Tensor, labe
 @pytest.mark.parametrize("weight", [0.0, 2.0])
 @torch.no_grad()
 def test_chain_is_the_papers(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("strategies.eds.guidance.vdm.to_uint8", lambda x, _shape: x)
+    monkeypatch.setattr(Pixels, "decode", lambda _space, x, _shape: x)
     model, given, draws = clip_model(), frames_given(3, 2), Recorded(torch.arange(3))
     request = asked(3, given, 4, draws)
     ours = VDM(guidance_weight=weight, steps=4).sample(model, request).flatten(1, 2)

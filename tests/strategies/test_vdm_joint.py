@@ -18,7 +18,7 @@ from bench.registry import discover
 from bench.testing.subject import Subject
 from bench.training.video import build_clip_denoiser, clip_loss, drawn_stills, fit_clip_denoiser
 from strategies.eps.training.vdm_joint import JointVDM
-from tests.oracles import kit_of
+from tests.oracles import denoiser, kit_of
 
 
 def lively(channels: int = 1, frames: int = 4) -> SpaceTimeUNet:
@@ -126,6 +126,8 @@ def test_stills_are_frames_of_the_clips_with_their_labels() -> None:
 class Watched(nn.Module):
     """A network that keeps what it is shown."""
 
+    null = 10
+
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple[Tensor, Tensor, Tensor, int]] = []
@@ -187,7 +189,7 @@ def test_samples_are_the_chains_frames_in_order(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("strategies.eps.training.vdm_joint.ancestral", chain)
     subject = Subject("eps.training.vdm_joint", discover())
-    made = JointVDM().sample(nn.Identity(), replace(subject.request(), shape=(3, 8, 8)))  # type: ignore[arg-type]
+    made = JointVDM().sample(denoiser(), replace(subject.request(), shape=(3, 8, 8)))
     assert made.shape == (4, 4, 3, 8, 8) and made[0, :, :, 0, 0].flatten().tolist() == [round(255 * k / 11) for k in range(12)]
 
 
@@ -202,4 +204,4 @@ def test_bad_values_are_refused() -> None:
     with pytest.raises(ValueError, match="image_frames"):
         JointVDM(image_frames=-1)
     with pytest.raises(ValueError, match="steps"):
-        JointVDM(steps=1001)
+        JointVDM(steps=0)

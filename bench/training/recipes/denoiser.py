@@ -14,7 +14,7 @@ def build_denoiser(kit: Kit) -> EpsDenoiser:
 
 def fit_denoiser(denoiser: EpsDenoiser, kit: Kit, what: str, weight: Weight = unweighted) -> EpsDenoiser:
     """Train it on the kit's images with label dropout 0.1."""
-    loss = eps_loss(denoiser, weight, kit.workload.n_classes)
+    loss = eps_loss(denoiser, weight)
     return train(denoiser, loss, kit, images_seen=kit.budget.train_images, what=what)
 
 

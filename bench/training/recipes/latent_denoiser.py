@@ -22,7 +22,7 @@ def build_latent_denoiser(kit: Kit) -> EpsDenoiser:
 def fit_latent_denoiser(denoiser: EpsDenoiser, kit: Kit, what: str) -> EpsDenoiser:
     """Train it on encoded images, same schedule and loss as the pixel one."""
     encode = torch.no_grad()(codec_of(kit).encode)
-    loss = eps_loss(denoiser, unweighted, kit.workload.n_classes, encode)
+    loss = eps_loss(denoiser, unweighted, encode)
     return train(denoiser, loss, kit, images_seen=kit.budget.train_images, what=what)
 
 

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
+from bench.diffusion.grids import leading, some
 from bench.diffusion.guidance import NoiseShifted, mean_shifted
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.reverse_variance import HybridDenoiser, learned_variance, small_variance
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.hybrid import hybrid_loss, widened
 from bench.training.train import train
@@ -111,7 +110,7 @@ class ADM(Strategy[GuidedModel]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.scale < 0 or self.tuning_share <= 0:
             raise ValueError(f"scale must not be negative and tuning_share must be positive, not {self.scale} and {self.tuning_share}")
 
@@ -121,16 +120,16 @@ class ADM(Strategy[GuidedModel]):
         net = base.net
         if self.variance is ReverseVariance.LEARNED:
             hybrid, seen = widened(base, kit), round(self.tuning_share * kit.budget.train_images)
-            net = train(hybrid, hybrid_loss(hybrid, kit.workload.n_classes), kit, images_seen=seen, what="ADM variance", lr=1e-3).net
+            net = train(hybrid, hybrid_loss(hybrid), kit, images_seen=seen, what="ADM variance", lr=1e-3).net
         return GuidedModel(net, kit.noisy_classifier()).to(kit.device).eval()
 
     def sample(self, model: GuidedModel, request: Request) -> Tensor:
         draws, labels = request.draws(), request.labels
         given = labels if self.base is Base.CONDITIONAL else None
-        sigmas = sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
-        x = start(draws, padded(request.shape), sigmas[0])
+        sigmas = leading(model.sigmas, self.steps)
+        x = start(draws, model.space.state(request.shape), sigmas[0])
         if self.form is Form.DDIM:
             x = ddim(NoiseShifted(model, model.classifier, self.scale, given), x, sigmas, labels, draws)
         else:
             x = mean_shifted(REVERSES[self.variance](model, given), model.classifier, self.scale, x, sigmas, labels, draws)
-        return to_uint8(x, request.shape)
+        return model.space.decode(x, request.shape)

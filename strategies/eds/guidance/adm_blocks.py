@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
-from bench.data.images import padded, to_model, to_uint8
+from bench.data.images import padded
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ancestral, start
 from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.nets.adm_unet import adm_unet_for
 from bench.nets.ema import seeded
 from bench.registry import register
@@ -60,7 +60,7 @@ class ADMBlocks(LikelihoodStrategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
 
     def fit(self, kit: Kit) -> Denoiser:
         channels, size, _ = padded(kit.workload.shape)
@@ -69,13 +69,11 @@ class ADMBlocks(LikelihoodStrategy[Denoiser]):
         return fit_denoiser(EpsDenoiser(net).to(kit.device), kit, "ADM blocks")
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
-        draws, sigmas = request.draws(), self.sigmas()
-        x = start(draws, padded(request.shape), sigmas[0])
-        return to_uint8(ancestral(model, x, sigmas, request.labels, draws, posterior_variance, clip=True), request.shape)
+        draws, sigmas = request.draws(), leading(model.sigmas, self.steps)
+        x = start(draws, model.space.state(request.shape), sigmas[0])
+        return model.space.decode(ancestral(model, x, sigmas, request.labels, draws, posterior_variance, clip=True), request.shape)
 
     def bits_per_dim(self, model: Denoiser, images: Tensor, request: Request) -> Tensor:
-        nats = gaussian_bound(model, to_model(images), self.sigmas(), request.labels, request.draws(), posterior_variance, clip=True)
+        x0, sigmas = model.space.encode(images), leading(model.sigmas, self.steps)
+        nats = gaussian_bound(model, x0, sigmas, request.labels, request.draws(), posterior_variance, clip=True)
         return bits_per_dim(nats, request.shape)
-
-    def sigmas(self) -> Tensor:
-        return sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))

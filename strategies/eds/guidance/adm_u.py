@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
 from bench.diffusion.cascade import FACTOR, Cascade, Given, enlarged, shrunk
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, some
 from bench.diffusion.guidance import mean_shifted
 from bench.diffusion.loops import ancestral, start
 from bench.diffusion.reverse_variance import small_variance
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.cascade import build_refiner, clean, enlarging_loss, fit_refiner, fit_small_denoiser
 from bench.training.recipes.noisy_classifier import build_noisy_classifier, fit_noisy_classifier
@@ -28,7 +27,7 @@ from bench.training.recipes.noisy_classifier import build_noisy_classifier, fit_
 class GuidedCascade(Cascade):
     """The two stages and the classifier of noised small images."""
 
-    def __init__(self, base: Denoiser, classifier: nn.Module, refiner: nn.Module) -> None:
+    def __init__(self, base: Denoiser, classifier: nn.Module, refiner: Denoiser) -> None:
         super().__init__(base, refiner)
         self.classifier = classifier
 
@@ -96,7 +95,7 @@ class ADMU(Strategy[GuidedCascade]):
 
     def __post_init__(self) -> None:
         for steps in (self.steps, self.refine_steps):
-            uniform_times(steps)
+            some(steps)
         if self.scale < 0:
             raise ValueError(f"scale must not be negative, not {self.scale}")
 
@@ -104,17 +103,17 @@ class ADMU(Strategy[GuidedCascade]):
         base = fit_small_denoiser(kit, "ADM-U base")
         classifier = fit_noisy_classifier(build_noisy_classifier(kit), kit, "ADM-U classifier", shrunk)
         refiner = build_refiner(kit, told=kit.workload.shape[0])
-        loss = enlarging_loss(refiner, clean, kit.workload.n_classes)
+        loss = enlarging_loss(refiner, clean)
         return GuidedCascade(base, classifier, fit_refiner(refiner, loss, kit, "ADM-U upsampler"))
 
     def sample(self, model: GuidedCascade, request: Request) -> Tensor:
-        return to_uint8(self.stacked(model, request.draws(), padded(request.shape), request.labels), request.shape)
+        x = self.stacked(model, request.draws(), model.base.space.state(request.shape), request.labels)
+        return model.base.space.decode(x, request.shape)
 
     def stacked(self, model: GuidedCascade, draws: Draws, shape: tuple[int, int, int], labels: Tensor) -> Tensor:
         """Model images (B, *shape) of labels (B,)."""
         small = (shape[0], shape[1] // FACTOR, shape[2] // FACTOR)
-        table = sigma_of(linear_alpha_bar())
-        first, second = (sigmas_at(uniform_times(steps), table) for steps in (self.steps, self.refine_steps))
+        first, second = leading(model.base.sigmas, self.steps), leading(model.refiner.sigmas, self.refine_steps)
         z = start(draws, small, first[0])
         z = mean_shifted(small_variance(model.base, labels), model.classifier, self.scale, z, first, labels, draws)
         stage = Given(model.refiner, enlarged(z))

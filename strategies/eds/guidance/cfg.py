@@ -12,10 +12,9 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
+from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.parametrise import ClassifierFree
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 
 
@@ -56,15 +55,15 @@ class CFG(Strategy[ClassifierFree]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.weight < 0:
             raise ValueError(f"weight must not be negative, and is {self.weight}")
 
     def fit(self, kit: Kit) -> ClassifierFree:
-        return ClassifierFree(kit.denoiser(), self.weight, null=kit.workload.n_classes).eval()
+        return ClassifierFree(kit.denoiser(), self.weight).eval()
 
     def sample(self, model: ClassifierFree, request: Request) -> Tensor:
         draws = request.draws()
-        sigmas = sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
-        x = start(draws, padded(request.shape), sigmas[0])
-        return to_uint8(ddim(model, x, sigmas, request.labels, draws), request.shape)
+        sigmas = leading(model.sigmas, self.steps)
+        x = start(draws, model.space.state(request.shape), sigmas[0])
+        return model.space.decode(ddim(model, x, sigmas, request.labels, draws), request.shape)

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Edit, Heading, Relation
 from bench.contract import Denoiser, EditRequest, Kit, Request, Strategy
-from bench.data.images import to_model, to_uint8
 from bench.diffusion.editing import edited
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.grids import leading, some
 from bench.registry import register
 
 TRADE_OFF = "KID falls and the squared L2 distance to the guide grows with t0 (LSUN strokes; sweet spot 0.3 to 0.6)"
@@ -78,7 +77,7 @@ class SDEdit(Strategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength must lie above 0 and not above 1, not at {self.strength}")
         if self.kept < 1:
@@ -96,9 +95,9 @@ class SDEdit(Strategy[Denoiser]):
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
         assert isinstance(request, EditRequest)
-        x = edited(model, to_model(request.guides), self.sigmas(), request.labels, request.draws(), self.repeats)
-        return to_uint8(x, request.shape)
+        x = edited(model, model.space.encode(request.guides), self.levels(model.sigmas), request.labels, request.draws(), self.repeats)
+        return model.space.decode(x, request.shape)
 
-    def sigmas(self) -> Tensor:
-        """The lower end (kept + 1,) of the whole chain's levels."""
-        return sigmas_at(uniform_times(self.steps)[-self.kept :], sigma_of(linear_alpha_bar()))
+    def levels(self, sigmas: Tensor) -> Tensor:
+        """The lower end (kept + 1,) of the levels of the whole chain."""
+        return leading(sigmas, self.steps)[-self.kept - 1 :]

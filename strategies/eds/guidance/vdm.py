@@ -14,11 +14,10 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Relation, Video
 from bench.contract import Denoiser, Kit, Request, Strategy, VideoRequest
-from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import ancestral
 from bench.diffusion.reconstruction import Reconstructing, begun
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.video import build_clip_denoiser, fit_clip_denoiser
 
@@ -61,7 +60,7 @@ class VDM(Strategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.guidance_weight < 0:
             raise ValueError(f"guidance_weight must not be negative, and is {self.guidance_weight}")
 
@@ -70,10 +69,10 @@ class VDM(Strategy[Denoiser]):
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
         assert isinstance(request, VideoRequest)
-        c, h, w = padded(request.shape)
-        draws, known = request.draws(), to_model(request.given).flatten(1, 2)
-        sigmas = sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
+        c, h, w = model.space.state(request.shape)
+        draws, known = request.draws(), model.space.encode(request.given).flatten(1, 2)
+        sigmas = leading(model.sigmas, self.steps)
         x = begun(draws, (request.frames * c, h, w), known, sigmas[0])
         guided = Reconstructing(model, known, self.guidance_weight)
         x = ancestral(guided, x, sigmas, request.labels, draws, posterior_variance, clip=True)
-        return to_uint8(x.unflatten(1, (request.frames, c)), request.shape)
+        return model.space.decode(x.unflatten(1, (request.frames, c)), request.shape)

@@ -18,8 +18,9 @@ from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion import frequency
+from bench.diffusion.grids import leading_times
 from bench.diffusion.likelihood import bits_per_dim
-from bench.diffusion.schedules import T, linear_alpha_bar, uniform_times
+from bench.diffusion.schedules import T, linear_alpha_bar
 from bench.nets.unet import UNet
 from bench.registry import register
 from bench.training.noise_prediction import backbone
@@ -116,7 +117,7 @@ class BlurDiffusion(LikelihoodStrategy[BlurModel]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        leading_times(self.steps, T)
         if self.blur < 0 or self.kernel_sd <= 0:
             raise ValueError(f"blur must not be negative and kernel_sd must be positive, not {self.blur} and {self.kernel_sd}")
 
@@ -126,12 +127,12 @@ class BlurDiffusion(LikelihoodStrategy[BlurModel]):
         return train(model, velocity_loss(model.net), kit, images_seen=kit.budget.train_images, what="blur diffusion")
 
     def sample(self, model: BlurModel, request: Request) -> Tensor:
-        draws, times = request.draws(), uniform_times(self.steps).to(request.device)
+        draws, times = request.draws(), leading_times(self.steps, T).to(request.device)
         noise = draws.normal(*padded(request.shape))
         return to_uint8(frequency.ancestral(model.estimate(times, request.labels), noise, model.net.log_keep(times), draws), request.shape)
 
     def bits_per_dim(self, model: BlurModel, images: Tensor, request: Request) -> Tensor:
-        times, x0 = uniform_times(self.steps).to(request.device), to_model(images)
+        times, x0 = leading_times(self.steps, T).to(request.device), to_model(images)
         estimate, log_keep = model.estimate(times, request.labels), model.net.log_keep(times)
         return bits_per_dim(frequency.bound(estimate, x0, model.net.spectrum(x0), log_keep, request.draws()), request.shape)
 

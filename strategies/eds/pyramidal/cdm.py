@@ -14,11 +14,11 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Draws, Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
 from bench.diffusion.batch import everywhere
 from bench.diffusion.cascade import FACTOR, Cascade, Given, condition, cut
+from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import T
 from bench.registry import register
 from bench.training.cascade import build_refiner, fit_refiner, fit_small_denoiser, half_blurred, noised, refiner_loss, unchanged
 
@@ -94,7 +94,7 @@ class CDM(Strategy[Cascade]):
 
     def __post_init__(self) -> None:
         for steps in (self.steps, self.refine_steps):
-            uniform_times(steps)
+            some(steps)
         if not 0 <= self.s <= T:
             raise ValueError(f"s must lie in 0..{T}, not {self.s}")
         if self.s > 0 and self.augmentation is not Augmentation.GAUSSIAN:
@@ -103,18 +103,18 @@ class CDM(Strategy[Cascade]):
     def fit(self, kit: Kit) -> Cascade:
         base = fit_small_denoiser(kit, "CDM base")
         refiner = build_refiner(kit, told=kit.workload.shape[0] + 1)
-        loss = refiner_loss(refiner, AUGMENTATIONS[self.augmentation], kit.workload.n_classes)
+        loss = refiner_loss(refiner, AUGMENTATIONS[self.augmentation])
         return Cascade(base, fit_refiner(refiner, loss, kit, "CDM refiner"))
 
     def sample(self, model: Cascade, request: Request) -> Tensor:
-        return to_uint8(self.cascaded(model, request.draws(), padded(request.shape), request.labels), request.shape)
+        x = self.cascaded(model, request.draws(), model.base.space.state(request.shape), request.labels)
+        return model.base.space.decode(x, request.shape)
 
     def cascaded(self, model: Cascade, draws: Draws, shape: tuple[int, int, int], labels: Tensor) -> Tensor:
         """Model images (B, *shape) of labels (B,)."""
         small = (shape[0], shape[1] // FACTOR, shape[2] // FACTOR)
-        table = sigma_of(linear_alpha_bar())
-        first, second = (sigmas_at(uniform_times(steps), table) for steps in (self.steps, self.refine_steps))
-        last = 0.0 if self.s == 0 else float(table[self.s - 1])
+        first, second = leading(model.base.sigmas, self.steps), leading(model.refiner.sigmas, self.refine_steps)
+        last = 0.0 if self.s == 0 else float(model.base.sigmas[self.s - 1])
         grid = cut(first, last) if self.handover is Handover.TRUNCATED else first
         z = ddim(model.base, start(draws, small, grid[0]), grid, labels, draws)
         if self.handover is Handover.RENOISED and last > 0:

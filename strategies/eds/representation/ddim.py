@@ -13,9 +13,8 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
+from bench.diffusion.grids import leading, quadratic, some
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.schedules import linear_alpha_bar, quadratic_times, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 
 
@@ -26,7 +25,7 @@ class Spacing(StrEnum):
     QUADRATIC = "quadratic"
 
 
-TIMES = {Spacing.UNIFORM: uniform_times, Spacing.QUADRATIC: quadratic_times}
+GRIDS = {Spacing.UNIFORM: leading, Spacing.QUADRATIC: quadratic}
 
 
 @register
@@ -68,7 +67,7 @@ class DDIM(Strategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        TIMES[self.spacing](self.steps)
+        some(self.steps)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in 0..1, not {self.eta}")
 
@@ -76,9 +75,6 @@ class DDIM(Strategy[Denoiser]):
         return kit.denoiser()
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
-        draws, sigmas = request.draws(), self.sigmas()
-        x = start(draws, padded(request.shape), sigmas[0])
-        return to_uint8(ddim(model, x, sigmas, request.labels, draws, self.eta), request.shape)
-
-    def sigmas(self) -> Tensor:
-        return sigmas_at(TIMES[self.spacing](self.steps), sigma_of(linear_alpha_bar()))
+        draws, sigmas = request.draws(), GRIDS[self.spacing](model.sigmas, self.steps)
+        x = start(draws, model.space.state(request.shape), sigmas[0])
+        return model.space.decode(ddim(model, x, sigmas, request.labels, draws, self.eta), request.shape)

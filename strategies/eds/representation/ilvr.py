@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Edit, Heading, Relation
 from bench.contract import Denoiser, EditRequest, Kit, Request, Strategy
-from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.editing import refined
+from bench.diffusion.grids import at, leading_times, some
 from bench.diffusion.loops import start
-from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of, sigmas_at, uniform_times
+from bench.diffusion.schedules import T
 from bench.registry import register
 
 
@@ -64,7 +64,7 @@ class ILVR(Strategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.factor < 1:
             raise ValueError(f"factor must be 1 or more, not {self.factor}")
         if not 0 <= self.range_t <= T:
@@ -75,9 +75,9 @@ class ILVR(Strategy[Denoiser]):
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
         assert isinstance(request, EditRequest)
-        draws, times = request.draws(), uniform_times(self.steps)
-        sigmas = sigmas_at(times, sigma_of(linear_alpha_bar()))
+        draws, times = request.draws(), leading_times(self.steps, len(model.sigmas))
+        sigmas = at(times, model.sigmas)
         refinements = int((times + 1 > self.range_t).sum())  # time 0 here is t = 1 of the paper
-        x = start(draws, padded(request.shape), sigmas[0])
-        guide, labels = to_model(request.guides), request.labels
-        return to_uint8(refined(model, x, guide, sigmas, refinements, self.factor, labels, draws), request.shape)
+        x = start(draws, model.space.state(request.shape), sigmas[0])
+        guide, labels = model.space.encode(request.guides), request.labels
+        return model.space.decode(refined(model, x, guide, sigmas, refinements, self.factor, labels, draws), request.shape)

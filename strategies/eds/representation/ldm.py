@@ -12,8 +12,9 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Kit, Request, Strategy
-from bench.diffusion.latent import LatentModel, latent_model, sample_latent
-from bench.diffusion.schedules import uniform_times
+from bench.diffusion.grids import leading, some
+from bench.diffusion.latent import LatentModel, latent_model
+from bench.diffusion.loops import ddim, start
 from bench.registry import register
 
 
@@ -55,7 +56,7 @@ class LDM(Strategy[LatentModel]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in 0..1, not {self.eta}")
 
@@ -63,4 +64,6 @@ class LDM(Strategy[LatentModel]):
         return latent_model(kit)
 
     def sample(self, model: LatentModel, request: Request) -> Tensor:
-        return sample_latent(model, request, self.steps, self.eta)
+        draws, sigmas = request.draws(), leading(model.sigmas, self.steps)
+        z = start(draws, model.space.state(request.shape), sigmas[0])
+        return model.space.decode(ddim(model, z, sigmas, request.labels, draws, self.eta), request.shape)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
 from bench.diffusion.batch import everywhere
 from bench.diffusion.sde import END, Score, denoised, increment, score_of
 from bench.registry import register
@@ -78,7 +77,7 @@ class EMSDE(Strategy[Denoiser]):
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
         draws = request.draws()
-        return to_uint8(self.solve(model, draws.normal(*padded(request.shape)), request.labels, draws), request.shape)
+        return model.space.decode(self.solve(model, draws.normal(*model.space.state(request.shape)), request.labels, draws), request.shape)
 
     def solve(self, denoiser: Denoiser, y: Tensor, labels: Tensor, draws: Draws) -> Tensor:
         """From y (B, C, H, W) at time 1 to x0, each image at steps of its own; only images on their way are evaluated.

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
-from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion import sde
 from bench.diffusion.flow import flow_likelihood
+from bench.diffusion.grids import span
 from bench.diffusion.likelihood import bits_per_dim
 from bench.registry import register
 
@@ -35,11 +35,11 @@ class Sampler(StrEnum):
     ANCESTRAL = "ancestral"
 
 
-SOLVERS = {
-    Sampler.PROBABILITY_FLOW: (sde.probability_flow, sde.equal_ratios),
-    Sampler.EULER_MARUYAMA: (sde.euler_maruyama, sde.equal_times),
-    Sampler.REVERSE_DIFFUSION: (sde.reverse_diffusion, sde.equal_times),
-    Sampler.ANCESTRAL: (sde.ancestral, sde.equal_times),
+PREDICTORS = {
+    Sampler.PROBABILITY_FLOW: sde.probability_flow,
+    Sampler.EULER_MARUYAMA: sde.euler_maruyama,
+    Sampler.REVERSE_DIFFUSION: sde.reverse_diffusion,
+    Sampler.ANCESTRAL: sde.ancestral,
 }
 
 
@@ -110,11 +110,24 @@ class ScoreSDE(LikelihoodStrategy[Denoiser]):
         return kit.denoiser()
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
-        draws, (predictor, times) = request.draws(), SOLVERS[self.sampler]
-        y = draws.normal(*padded(request.shape))
-        x0 = sde.predict_correct(model, y, times(self.steps), request.labels, draws, predictor, self.corrections, self.snr)
-        return to_uint8(x0, request.shape)
+        draws, predictor = request.draws(), PREDICTORS[self.sampler]
+        y = draws.normal(*model.space.state(request.shape))
+        x0 = sde.predict_correct(model, y, self.times(model.sigmas), request.labels, draws, predictor, self.corrections, self.snr)
+        return model.space.decode(x0, request.shape)
 
     def bits_per_dim(self, model: Denoiser, images: Tensor, request: Request) -> Tensor:
-        found = flow_likelihood(model, to_model(images), request.labels, request.draws(), sde.sigma_span(), tolerance=TOLERANCE)
+        x0 = model.space.encode(images)
+        found = flow_likelihood(model, x0, request.labels, request.draws(), known_span(model.sigmas), tolerance=TOLERANCE)
         return bits_per_dim(found.nats, request.shape)
+
+    def times(self, sigmas: Tensor) -> Tensor:
+        """The flow's in equal ratios of noise, on any chain; those of an SDE equally spaced, on the chain whose limit it is."""
+        if self.sampler is Sampler.PROBABILITY_FLOW:
+            return sde.equal_ratios(self.steps, known_span(sigmas))
+        return sde.equal_times(self.steps)
+
+
+def known_span(sigmas: Tensor) -> tuple[float, float]:
+    """(lowest, highest) sigma of the SDE, as far as the network's chain (T,) reaches."""
+    (low, high), (least, most) = sde.sigma_span(), span(sigmas)
+    return max(low, least), min(high, most)

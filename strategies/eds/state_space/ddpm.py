@@ -13,11 +13,10 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Heading
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
-from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.gaussian import forward_variance, posterior_variance
+from bench.diffusion.grids import leading, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 
 
@@ -56,20 +55,18 @@ class DDPM(LikelihoodStrategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
 
     def fit(self, kit: Kit) -> Denoiser:
         return kit.denoiser()
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
-        draws, sigmas = request.draws(), self.sigmas()
-        x = start(draws, padded(request.shape), sigmas[0])
+        draws, sigmas = request.draws(), leading(model.sigmas, self.steps)
+        x = start(draws, model.space.state(request.shape), sigmas[0])
         variance = VARIANCES[self.variance]
-        return to_uint8(ancestral(model, x, sigmas, request.labels, draws, variance, self.clip), request.shape)
+        return model.space.decode(ancestral(model, x, sigmas, request.labels, draws, variance, self.clip), request.shape)
 
     def bits_per_dim(self, model: Denoiser, images: Tensor, request: Request) -> Tensor:
-        nats = gaussian_bound(model, to_model(images), self.sigmas(), request.labels, request.draws(), VARIANCES[self.variance], self.clip)
+        x0, sigmas = model.space.encode(images), leading(model.sigmas, self.steps)
+        nats = gaussian_bound(model, x0, sigmas, request.labels, request.draws(), VARIANCES[self.variance], self.clip)
         return bits_per_dim(nats, request.shape)
-
-    def sigmas(self) -> Tensor:
-        return sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))

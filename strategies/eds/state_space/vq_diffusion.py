@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.data.images import padded
-from bench.diffusion.schedules import trailing_times
+from bench.diffusion.grids import trailing_times
 from bench.diffusion.tokens import TokenModel, sample_tokens
 from bench.nets.codebook import CodebookAutoencoder
 from bench.registry import register

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
 from bench.diffusion.gamma import beta_as_deviation, gamma_noise
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import LevelNoise, Variance, ddim, reverse_chain
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.gamma import gamma_noising
 from bench.training.noise_prediction import eps_loss, gaussian_noise, unweighted
@@ -98,28 +97,27 @@ class DDGM(Strategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if not 1e-8 <= self.theta_0 <= 10:
             raise ValueError(f"theta_0 must lie in 1e-8..10, not {self.theta_0}")
 
     def fit(self, kit: Kit) -> Denoiser:
         denoiser = build_denoiser(kit)
         noising = gamma_noising(self.theta_0) if self.noise is Noise.GAMMA else gaussian_noise
-        loss = eps_loss(denoiser, unweighted, kit.workload.n_classes, noising=noising, penalty=torch.abs)
+        loss = eps_loss(denoiser, unweighted, noising=noising, penalty=torch.abs)
         return train(denoiser, loss, kit, images_seen=kit.budget.train_images, what=f"DDGM denoiser, {self.noise} noise")
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
-        draws, sigmas = request.draws(), sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
-        noise, first = self.level_noise(draws, request), float(sigmas[0])
+        draws, sigmas = request.draws(), leading(model.sigmas, self.steps)
+        noise, first = self.level_noise(draws, model.space.state(request.shape), request.device), float(sigmas[0])
         x = noise(first) * (1 + first**2) ** 0.5  # begins at unit variance, as `start`
         if self.update is Update.DDIM:
-            return to_uint8(ddim(model, x, sigmas, request.labels, draws), request.shape)
+            return model.space.decode(ddim(model, x, sigmas, request.labels, draws), request.shape)
         x0 = reverse_chain(model, x, sigmas, request.labels, noise, VARIANCES[self.update], clip=True)
-        return to_uint8(x0, request.shape)
+        return model.space.decode(x0, request.shape)
 
-    def level_noise(self, draws: Draws, request: Request) -> LevelNoise:
-        """The noise of each level, of the model's shape."""
-        shape = padded(request.shape)
+    def level_noise(self, draws: Draws, shape: tuple[int, int, int], device: torch.device) -> LevelNoise:
+        """The noise of each level, (B, *shape)."""
         if self.noise is Noise.GAMMA:
-            return gamma_noise(draws, self.theta_0, shape, request.device)
+            return gamma_noise(draws, self.theta_0, shape, device)
         return lambda _sigma: draws.normal(*shape)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
-from bench.data.images import padded, to_model, to_uint8
+from bench.diffusion.grids import leading_times
+from bench.diffusion.parametrise import Held
 from bench.diffusion.planned import Plan, follow
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, uniform_times
 from bench.nets.classifier import NoisyClassifier
 from bench.registry import register
 from bench.training.sampler_search import Displacements, Features, moments, search_loss
@@ -107,16 +107,16 @@ class GGDM(Strategy[PlannedSampler]):
     def fit(self, kit: Kit) -> PlannedSampler:
         denoiser, features = kit.denoiser(), tuning_features(kit)
         with torch.no_grad():
-            real = moments(torch.cat([features(to_model(part)) for part in kit.images.split(512)]))
-        free = Displacements(uniform_times(self.steps).to(kit.device), sigma_of(linear_alpha_bar()).to(kit.device))
-        loss = search_loss(lambda: PLANS[self.told](free), denoiser, features, real)
+            real = moments(torch.cat([features(denoiser.space.encode(part)) for part in kit.images.split(512)]))
+        free = Displacements(leading_times(self.steps, len(denoiser.sigmas)).to(kit.device), denoiser.sigmas)
+        loss = search_loss(lambda: PLANS[self.told](free), Held(denoiser), features, real)
         seen = round(self.share * kit.budget.train_images / self.steps)
         found = train(free, loss, kit, images_seen=seen, what=f"GGDM search, {self.steps} steps", lr=self.lr)
         return PlannedSampler(denoiser, PLANS[self.told](found)).eval()
 
     def sample(self, model: PlannedSampler, request: Request) -> Tensor:
-        x = follow(model.denoiser, model.plan(), request.labels, request.draws(), padded(request.shape))
-        return to_uint8(x, request.shape)
+        x = follow(Held(model.denoiser), model.plan(), request.labels, request.draws(), model.denoiser.space.state(request.shape))
+        return model.denoiser.space.decode(x, request.shape)
 
 
 def tuning_features(kit: Kit) -> Features:

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
-from bench.diffusion.loops import ddim, start
+from bench.data.images import padded
+from bench.diffusion.grids import leading, some
+from bench.diffusion.loops import ddim, raised
 from bench.diffusion.parametrise import ClassifierFree, EpsDenoiser
 from bench.diffusion.retrieval import RetrievalModel, embeddings, pick, proposal
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.nets.context import Conditioned, ContextUNet, with_nothing
 from bench.registry import register
 from bench.training.retrieval import fit_alone, fit_with_neighbours
@@ -99,7 +99,7 @@ class RDM(Strategy[RetrievalModel]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.k < 0 or self.scale < 0:
             raise ValueError(f"k and scale must not be negative, and are {self.k} and {self.scale}")
         if not 0 < self.top_m <= 1 or not 0 <= self.eta <= 1:
@@ -115,15 +115,17 @@ class RDM(Strategy[RetrievalModel]):
         return fit_with_neighbours(kit, index, self.k, "RDM denoiser")
 
     def sample(self, model: RetrievalModel, request: Request) -> Tensor:
-        draws, sigmas = request.draws(), sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
-        x = start(draws, padded(request.shape), sigmas[0])
+        draws = request.draws()
+        noise = draws.normal(*padded(request.shape))
         denoiser, numbers = self.told(model, request, draws)
-        return to_uint8(ddim(denoiser, x, sigmas, numbers, draws, self.eta), request.shape)
+        sigmas = leading(denoiser.sigmas, self.steps)
+        x = ddim(denoiser, raised(noise, sigmas[0]), sigmas, numbers, draws, self.eta)
+        return denoiser.space.decode(x, request.shape)
 
     def told(self, model: RetrievalModel, request: Request, draws: Draws) -> tuple[Denoiser, Tensor]:
         """The denoiser with what was retrieved for the request, and the numbers (B,) by which it knows each image's neighbours."""
         if model.database is None:
-            return EpsDenoiser(model.net).to(request.device), torch.full_like(request.labels, model.net.n_classes)
+            return EpsDenoiser(model.net).to(request.device), torch.full_like(request.labels, model.net.null)
         assert isinstance(model.net, ContextUNet)
         database, n_classes, images = model.database, model.net.n_classes, len(request)
         searched = allowed(self.source, database.labels, n_classes)
@@ -131,4 +133,4 @@ class RDM(Strategy[RetrievalModel]):
         queries = pick(of_class[request.labels], draws.uniform())
         contexts = with_nothing(database(queries, searched[None]))
         denoiser = EpsDenoiser(Conditioned(model.net, nn.Identity(), contexts)).to(request.device)
-        return ClassifierFree(denoiser, self.scale - 1, null=images), torch.arange(images, device=request.device)
+        return ClassifierFree(denoiser, self.scale - 1), torch.arange(images, device=request.device)

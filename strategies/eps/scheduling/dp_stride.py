@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
-from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.gaussian import forward_variance
+from bench.diffusion.grids import at, leading, quadratic, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.schedules import linear_alpha_bar, quadratic_times, sigma_of, sigmas_at, uniform_times
 from bench.diffusion.stride import LONGEST, cheapest_paths, step_costs
 from bench.registry import register
 from bench.training.levels import bound_by_level
@@ -32,7 +31,7 @@ class Path(StrEnum):
     OPTIMAL = "optimal"
 
 
-STRIDES = {Path.EVEN: uniform_times, Path.QUADRATIC: quadratic_times}
+GRIDS = {Path.EVEN: leading, Path.QUADRATIC: quadratic}
 
 
 class Strided(nn.Module):
@@ -104,7 +103,7 @@ class DPStride(LikelihoodStrategy[Strided]):
     )
 
     def __post_init__(self) -> None:
-        STRIDES.get(self.path, uniform_times)(self.steps)
+        some(self.steps)
         if self.path is Path.OPTIMAL and self.steps > LONGEST:
             raise ValueError(f"steps of an optimal path must lie in 1..{LONGEST}, not {self.steps}")
         if self.share <= 0:
@@ -119,16 +118,16 @@ class DPStride(LikelihoodStrategy[Strided]):
 
     def sample(self, model: Strided, request: Request) -> Tensor:
         draws, sigmas = request.draws(), self.sigmas(model)
-        x = start(draws, padded(request.shape), sigmas[0])
-        return to_uint8(ancestral(model.denoiser, x, sigmas, request.labels, draws, forward_variance, clip=True), request.shape)
+        x = start(draws, model.denoiser.space.state(request.shape), sigmas[0])
+        x = ancestral(model.denoiser, x, sigmas, request.labels, draws, forward_variance, clip=True)
+        return model.denoiser.space.decode(x, request.shape)
 
     def bits_per_dim(self, model: Strided, images: Tensor, request: Request) -> Tensor:
-        x0, labels, draws = to_model(images), request.labels, request.draws()
+        x0, labels, draws = model.denoiser.space.encode(images), request.labels, request.draws()
         nats = gaussian_bound(model.denoiser, x0, self.sigmas(model), labels, draws, forward_variance, clip=True)
         return bits_per_dim(nats, request.shape)
 
     def sigmas(self, model: Strided) -> Tensor:
         """The descending grid (steps + 1,), float64 on the CPU."""
-        stride = STRIDES.get(self.path)
-        times = stride(self.steps) if stride else model.paths[self.steps - 1, : self.steps].long().cpu()
-        return sigmas_at(times, sigma_of(linear_alpha_bar()))
+        sigmas, grid = model.denoiser.sigmas, GRIDS.get(self.path)
+        return grid(sigmas, self.steps) if grid else at(model.paths[self.steps - 1, : self.steps].long().cpu(), sigmas)

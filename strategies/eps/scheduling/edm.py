@@ -14,9 +14,9 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
-from bench.data.images import padded, to_model, to_uint8
+from bench.diffusion.churn import Churn, churned
 from bench.diffusion.flow import flow_likelihood
-from bench.diffusion.heun import Churn, churned, rho_levels
+from bench.diffusion.grids import rho_levels
 from bench.diffusion.likelihood import bits_per_dim
 from bench.diffusion.precondition import PreconditionedDenoiser, data_deviation
 from bench.registry import register
@@ -87,12 +87,12 @@ class EDM(LikelihoodStrategy[PreconditionedDenoiser]):
 
     def sample(self, model: PreconditionedDenoiser, request: Request) -> Tensor:
         draws, sigmas = request.draws(), self.sigmas()
-        x = draws.normal(*padded(request.shape)) * float(sigmas[0])
-        return to_uint8(churned(model, x, sigmas, request.labels, draws, self.churn()), request.shape)
+        x = draws.normal(*model.space.state(request.shape)) * float(sigmas[0])
+        return model.space.decode(churned(model, x, sigmas, request.labels, draws, self.churn()), request.shape)
 
     def bits_per_dim(self, model: PreconditionedDenoiser, images: Tensor, request: Request) -> Tensor:
         span = LOWEST, self.sigma_max
-        found = flow_likelihood(model, to_model(images), request.labels, request.draws(), span, tolerance=TOLERANCE)
+        found = flow_likelihood(model, model.space.encode(images), request.labels, request.draws(), span, tolerance=TOLERANCE)
         return bits_per_dim(found.nats, request.shape)
 
     def sigmas(self) -> Tensor:

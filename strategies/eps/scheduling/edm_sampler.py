@@ -13,9 +13,8 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
-from bench.diffusion.flow import linear_span
-from bench.diffusion.heun import Churn, churned, rho_levels
+from bench.diffusion.churn import Churn, churned
+from bench.diffusion.grids import rho_levels
 from bench.registry import register
 
 
@@ -76,21 +75,16 @@ class EDMSampler(Strategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        limit, churn = linear_span()[1], self.churn()
-        highest = max(churn.raised(sigma, self.steps) for sigma in self.sigmas().tolist())
-        if highest > limit:
-            raise ValueError(f"sigma_max must leave all levels below {limit:.0f}, the network's highest, not reach {highest:.0f}")
+        rho_levels(self.steps, self.sigma_max / 2, self.sigma_max, self.rho)  # the lowest level is the network's
+        self.churn()
 
     def fit(self, kit: Kit) -> Denoiser:
         return kit.denoiser()
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
-        draws, sigmas = request.draws(), self.sigmas()
-        x = draws.normal(*padded(request.shape)) * float(sigmas[0])
-        return to_uint8(churned(model, x, sigmas, request.labels, draws, self.churn()), request.shape)
-
-    def sigmas(self) -> Tensor:
-        return rho_levels(self.steps, linear_span()[0], self.sigma_max, self.rho)
+        draws, sigmas = request.draws(), rho_levels(self.steps, float(model.sigmas[0]), self.sigma_max, self.rho)
+        x = draws.normal(*model.space.state(request.shape)) * float(sigmas[0])
+        return model.space.decode(churned(model, x, sigmas, request.labels, draws, self.churn()), request.shape)
 
     def churn(self) -> Churn:
         return Churn(amount=self.s_churn, low=self.s_min, high=self.s_max, noise=self.s_noise)

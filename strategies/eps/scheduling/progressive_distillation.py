@@ -14,11 +14,10 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
 from bench.diffusion.gaussian import ddim_mean_batch
+from bench.diffusion.grids import some, trailing, trailing_times
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.parametrise import EpsDenoiser, VDenoiser
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, trailing_times
 from bench.registry import register
 from bench.training.train import Loss, noise_like, train
 
@@ -81,13 +80,14 @@ class ProgressiveDistillation(Strategy[Denoiser]):
     def __post_init__(self) -> None:
         if self.halvings < 0 or min(self.tuning_share, self.halving_share) <= 0:
             raise ValueError("halvings must not be negative, and the shares must be positive")
-        trailing_times(self.steps * 2**self.halvings)
+        some(self.steps)
 
     def fit(self, kit: Kit) -> Denoiser:
         base = kit.denoiser()
         assert isinstance(base, EpsDenoiser)
-        table = sigma_of(linear_alpha_bar()).to(kit.device)
-        student = VDenoiser(copy.deepcopy(base.net).requires_grad_(True)).to(kit.device)
+        table = base.sigmas
+        trailing_times(self.steps * 2**self.halvings, len(table))  # refused before anything is trained
+        student = VDenoiser(copy.deepcopy(base.net).requires_grad_(True), base.sigmas, base.space).to(kit.device)
         seen = kit.budget.train_images
         student = train(student, tuning_loss(student, table), kit, images_seen=round(self.tuning_share * seen), what="PD velocity", lr=1e-3)
         for round_ in range(1, self.halvings + 1):
@@ -99,9 +99,9 @@ class ProgressiveDistillation(Strategy[Denoiser]):
         return student
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
-        draws, sigmas = request.draws(), sigmas_at(trailing_times(self.steps), sigma_of(linear_alpha_bar()))
-        x = start(draws, padded(request.shape), sigmas[0])
-        return to_uint8(ddim(model, x, sigmas, request.labels, draws), request.shape)
+        draws, sigmas = request.draws(), trailing(model.sigmas, self.steps)
+        x = start(draws, model.space.state(request.shape), sigmas[0])
+        return model.space.decode(ddim(model, x, sigmas, request.labels, draws), request.shape)
 
 
 def tuning_loss(student: Denoiser, table: Tensor) -> Loss:
@@ -118,7 +118,7 @@ def tuning_loss(student: Denoiser, table: Tensor) -> Loss:
 
 def halving_loss(student: Denoiser, teacher: Denoiser, table: Tensor, steps: int) -> Loss:
     """Truncated-SNR loss against two teacher steps, over the student's grid of `steps` levels."""
-    grid = sigmas_at(trailing_times(2 * steps).to(table.device), table)  # (2 * steps + 1,), descending to 0
+    grid = trailing(table, 2 * steps).to(table.device)  # (2 * steps + 1,), descending to 0
 
     def loss(images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         first = 2 * torch.randint(steps, (len(images),), generator=generator, device=images.device)

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Kit, Request, Strategy
-from bench.data.images import padded, to_uint8
 from bench.diffusion.analytic import Analysed, gentle_end
 from bench.diffusion.gaussian import ddim_mean
+from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import reverse_chain, start
-from bench.diffusion.schedules import sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.levels import spread_by_level
 
@@ -68,7 +67,7 @@ class AnalyticDDIM(Strategy[Analysed]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.share <= 0 or self.grey_levels < 0:
             raise ValueError(f"share must be positive and grey_levels not negative, not {self.share} and {self.grey_levels}")
 
@@ -77,9 +76,10 @@ class AnalyticDDIM(Strategy[Analysed]):
         return Analysed(denoiser, *spread_by_level(denoiser, kit, self.share)).eval()
 
     def sample(self, model: Analysed, request: Request) -> Tensor:
-        draws, sigmas, shape = request.draws(), sigmas_at(uniform_times(self.steps), model.sigmas.cpu()), padded(request.shape)
+        space = model.denoiser.space
+        draws, sigmas, shape = request.draws(), leading(model.sigmas, self.steps), space.state(request.shape)
         variance = gentle_end(model.variance(ETA), float(sigmas[-2]), self.grey_levels)
         mean = partial(ddim_mean, eta=ETA)
         x = start(draws, shape, sigmas[0])
         x = reverse_chain(model.denoiser, x, sigmas, request.labels, lambda _low: draws.normal(*shape), variance, self.clip, mean)
-        return to_uint8(x, request.shape)
+        return space.decode(x, request.shape)

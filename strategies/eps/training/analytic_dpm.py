@@ -15,11 +15,10 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
-from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.analytic import AnalysedChain, gentle_end
+from bench.diffusion.grids import at, leading, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.schedules import sigmas_at, uniform_times
 from bench.diffusion.stride import LONGEST
 from bench.registry import register
 from bench.training.levels import spread_by_level
@@ -113,7 +112,7 @@ class AnalyticDPM(LikelihoodStrategy[AnalysedChain]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.path is Path.OPTIMAL and not 2 <= self.steps <= LONGEST:
             raise ValueError(f"steps of an optimal path must lie in 2..{LONGEST}, not {self.steps}")
         if self.share <= 0 or self.grey_levels < 0:
@@ -125,16 +124,19 @@ class AnalyticDPM(LikelihoodStrategy[AnalysedChain]):
 
     def sample(self, model: AnalysedChain, request: Request) -> Tensor:
         draws, sigmas = request.draws(), self.sigmas(model)
-        x = start(draws, padded(request.shape), sigmas[0])
+        x = start(draws, model.denoiser.space.state(request.shape), sigmas[0])
         variance = gentle_end(model.variance(ETA), float(sigmas[-2]), self.grey_levels)
-        return to_uint8(ancestral(model.denoiser, x, sigmas, request.labels, draws, variance, self.clip), request.shape)
+        x = ancestral(model.denoiser, x, sigmas, request.labels, draws, variance, self.clip)
+        return model.denoiser.space.decode(x, request.shape)
 
     def bits_per_dim(self, model: AnalysedChain, images: Tensor, request: Request) -> Tensor:
         sigmas, variance = self.sigmas(model), model.variance(ETA)
-        nats = gaussian_bound(model.denoiser, to_model(images), sigmas, request.labels, request.draws(), variance, self.clip)
+        x0 = model.denoiser.space.encode(images)
+        nats = gaussian_bound(model.denoiser, x0, sigmas, request.labels, request.draws(), variance, self.clip)
         return bits_per_dim(nats, request.shape)
 
     def sigmas(self, model: AnalysedChain) -> Tensor:
         """The descending grid (steps + 1,), float64 on the CPU."""
-        times = uniform_times(self.steps) if self.path is Path.EVEN else model.paths[self.steps - 1, : self.steps].long().cpu()
-        return sigmas_at(times, model.sigmas.cpu())
+        if self.path is Path.EVEN:
+            return leading(model.sigmas, self.steps)
+        return at(model.paths[self.steps - 1, : self.steps].long().cpu(), model.sigmas)

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from bench.cards import RESTORATIONS, AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, Request, RestoreRequest, Strategy
-from bench.data.images import to_uint8
+from bench.diffusion.grids import leading, some
 from bench.diffusion.restoration import Evidence, restored
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 
 
@@ -70,7 +69,7 @@ class DDRM(Strategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if not (0 <= self.eta <= 1 and 0 <= self.eta_b <= 1):
             raise ValueError(f"eta and eta_b must lie in 0..1, not {self.eta} and {self.eta_b}")
 
@@ -80,6 +79,6 @@ class DDRM(Strategy[Denoiser]):
     def sample(self, model: Denoiser, request: Request) -> Tensor:
         assert isinstance(request, RestoreRequest)
         evidence = Evidence.of(request.operator, request.observed, request.noise_std)
-        sigmas = sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))
-        x = restored(model, evidence, sigmas, request.labels, request.draws(), request.shape, self.eta, self.eta_b)
-        return to_uint8(x, request.shape)
+        sigmas = leading(model.sigmas, self.steps)
+        x = restored(model, evidence, sigmas, request.labels, request.draws(), model.space.state(request.shape), self.eta, self.eta_b)
+        return model.space.decode(x, request.shape)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, FewShot, Heading, Relation
 from bench.contract import FewShotRequest, Kit, LikelihoodStrategy, Request
-from bench.data.images import padded, to_model, to_uint8
+from bench.data.images import padded, to_model
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.nets.ema import seeded
 from bench.nets.support import MeanOfImages, SetTransformer
 from bench.registry import register
@@ -76,7 +76,7 @@ class FSDM(LikelihoodStrategy[FewShotModel]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.shots < 1 or not 0 <= self.eta <= 1:
             raise ValueError(f"shots must be positive and eta lie in 0..1, not {self.shots} and {self.eta}")
 
@@ -95,16 +95,14 @@ class FSDM(LikelihoodStrategy[FewShotModel]):
 
     def sample(self, model: FewShotModel, request: Request) -> Tensor:
         assert isinstance(request, FewShotRequest)
-        draws, sigmas = request.draws(), self.sigmas()
-        x = start(draws, padded(request.shape), sigmas[0])
-        denoiser = model.shown(to_model(request.support.flatten(0, 1)).unflatten(0, request.support.shape[:2]))
-        return to_uint8(ddim(denoiser, x, sigmas, request.labels, draws, self.eta), request.shape)
+        draws, denoiser = request.draws(), model.shown(to_model(request.support.flatten(0, 1)).unflatten(0, request.support.shape[:2]))
+        sigmas = leading(denoiser.sigmas, self.steps)
+        x = start(draws, denoiser.space.state(request.shape), sigmas[0])
+        return denoiser.space.decode(ddim(denoiser, x, sigmas, request.labels, draws, self.eta), request.shape)
 
     def bits_per_dim(self, model: FewShotModel, images: Tensor, request: Request) -> Tensor:
         assert isinstance(request, FewShotRequest)
         denoiser = model.shown(to_model(request.support.flatten(0, 1)).unflatten(0, request.support.shape[:2]))
-        nats = gaussian_bound(denoiser, to_model(images), self.sigmas(), request.labels, request.draws(), posterior_variance, clip=False)
+        x0, sigmas = denoiser.space.encode(images), leading(denoiser.sigmas, self.steps)
+        nats = gaussian_bound(denoiser, x0, sigmas, request.labels, request.draws(), posterior_variance, clip=False)
         return bits_per_dim(nats, request.shape)
-
-    def sigmas(self) -> Tensor:
-        return sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))

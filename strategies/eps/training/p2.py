@@ -12,11 +12,10 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
-from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.recipes.denoiser import build_denoiser, fit_denoiser
 
@@ -64,7 +63,7 @@ class P2(LikelihoodStrategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if self.gamma < 0 or self.k <= 0:
             raise ValueError(f"gamma must not be negative and k must be positive, not {self.gamma} and {self.k}")
 
@@ -72,14 +71,12 @@ class P2(LikelihoodStrategy[Denoiser]):
         return fit_denoiser(build_denoiser(kit), kit, "P2 denoiser", lambda snr: p2_weight(snr, self.k, self.gamma))
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
-        draws, sigmas = request.draws(), self.sigmas()
-        x = start(draws, padded(request.shape), sigmas[0])
-        return to_uint8(ddim(model, x, sigmas, request.labels, draws), request.shape)
+        draws, sigmas = request.draws(), leading(model.sigmas, self.steps)
+        x = start(draws, model.space.state(request.shape), sigmas[0])
+        return model.space.decode(ddim(model, x, sigmas, request.labels, draws), request.shape)
 
     def bits_per_dim(self, model: Denoiser, images: Tensor, request: Request) -> Tensor:
         draws = request.draws()
-        nats = gaussian_bound(model, to_model(images), self.sigmas(), request.labels, draws, posterior_variance, clip=True)
+        x0, sigmas = model.space.encode(images), leading(model.sigmas, self.steps)
+        nats = gaussian_bound(model, x0, sigmas, request.labels, draws, posterior_variance, clip=True)
         return bits_per_dim(nats, request.shape)
-
-    def sigmas(self) -> Tensor:
-        return sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Params, Relation, Video
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request, VideoRequest
-from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.gaussian import posterior_variance
+from bench.diffusion.grids import leading, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.schedules import linear_alpha_bar, sigma_of, sigmas_at, uniform_times
 from bench.registry import register
 from bench.training.video import build_clip_denoiser, fit_clip_denoiser
 
@@ -76,7 +75,7 @@ class JointVDM(LikelihoodStrategy[Denoiser]):
     )
 
     def __post_init__(self) -> None:
-        uniform_times(self.steps)
+        some(self.steps)
         if not 0 <= self.image_frames <= 64:
             raise ValueError(f"image_frames must lie in 0..64, not {self.image_frames}")
 
@@ -85,18 +84,16 @@ class JointVDM(LikelihoodStrategy[Denoiser]):
 
     def sample(self, model: Denoiser, request: Request) -> Tensor:
         assert isinstance(request, VideoRequest)
-        c, h, w = padded(request.shape)
-        draws, sigmas = request.draws(), self.sigmas()
+        c, h, w = model.space.state(request.shape)
+        draws, sigmas = request.draws(), leading(model.sigmas, self.steps)
         x = start(draws, (request.frames * c, h, w), sigmas[0])
         x = ancestral(model, x, sigmas, request.labels, draws, posterior_variance, clip=True)
-        return to_uint8(x.unflatten(1, (request.frames, c)), request.shape)
+        return model.space.decode(x.unflatten(1, (request.frames, c)), request.shape)
 
     def bits_per_dim(self, model: Denoiser, images: Tensor, request: Request) -> Tensor:
         """Of clips (B, F, C, H, W), over their F * C * H * W dimensions."""
-        x0 = to_model(images).flatten(1, 2)
-        nats = gaussian_bound(model, x0, self.sigmas(), request.labels, request.draws(), posterior_variance, clip=True)
+        x0 = model.space.encode(images).flatten(1, 2)
+        sigmas = leading(model.sigmas, self.steps)
+        nats = gaussian_bound(model, x0, sigmas, request.labels, request.draws(), posterior_variance, clip=True)
         c, h, w = request.shape
         return bits_per_dim(nats, (images.shape[1] * c, h, w))
-
-    def sigmas(self) -> Tensor:
-        return sigmas_at(uniform_times(self.steps), sigma_of(linear_alpha_bar()))

@@ -10,17 +10,13 @@ has a float64 state; a grey level is 8e-3 wide.
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bench.contract import Denoiser, Draws
 from bench.diffusion.loops import estimate
-
-Step = Callable[[Denoiser, Tensor, float, float, Tensor], Tensor]
-"""(denoiser, x (B, C, H, W) at sigma `high`, high, low, labels (B,)) -> x at sigma `low`."""
+from bench.diffusion.runge_kutta import EULER, HEUN, Tableau, step
 
 LARGEST_GAMMA = math.sqrt(2) - 1  # the noise added never has more variance than the noise there is
 
@@ -47,41 +43,20 @@ class Churn:
         return sigma * (1 + gamma)
 
 
-def rho_levels(steps: int, low: float, high: float, rho: float) -> Tensor:
-    """The grid (steps + 1,) float64 of eq. 5: from `high` to `low`, equally spaced in sigma^(1 / rho), closed by 0."""
-    if not 2 <= steps <= 1000:
-        raise ValueError(f"steps must lie in 2..1000, not {steps}")
-    if not 0 < low < high < math.inf or not rho > 0:
-        raise ValueError(f"sigma_min must lie inside 0..sigma_max, and rho must be positive, not {low}, {high} and {rho}")
-    levels = torch.linspace(high ** (1 / rho), low ** (1 / rho), steps, dtype=torch.float64).pow(rho)
-    return torch.cat([levels, levels.new_zeros(1)])
-
-
-def euler(denoiser: Denoiser, x: Tensor, high: float, low: float, labels: Tensor) -> Tensor:
-    """A step of first order, one evaluation; the same as DDIM's."""
-    return x + (low - high) * slope(denoiser, x, high, labels)
-
-
-def heun(denoiser: Denoiser, x: Tensor, high: float, low: float, labels: Tensor) -> Tensor:
-    """A step of second order, two evaluations; down to sigma = 0, where there is no slope, it is Euler's (algorithm 2, lines 7 to 11)."""
-    first = slope(denoiser, x, high, labels)
-    ahead = x + (low - high) * first
-    if low == 0:
-        return ahead
-    return x + (low - high) / 2 * (first + slope(denoiser, ahead, low, labels))
-
-
 def slope(denoiser: Denoiser, x: Tensor, sigma: float, labels: Tensor) -> Tensor:
     """dx/dsigma (B, C, H, W)."""
     return (x - estimate(denoiser, x, sigma, labels, clip=False)) / sigma
 
 
-def churned(denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, churn: Churn, step: Step = heun) -> Tensor:
-    """From x (B, C, H, W) at sigmas[0] down the descending levels (S + 1,), each step after fresh noise; one draw a step that has some."""
+def churned(denoiser: Denoiser, x: Tensor, sigmas: Tensor, labels: Tensor, draws: Draws, churn: Churn, method: Tableau = HEUN) -> Tensor:
+    """From x (B, C, H, W) at sigmas[0] down the descending levels (S + 1,), each step after fresh noise; one draw a step that has some.
+
+    The step to sigma = 0, where there is no slope, is Euler's (algorithm 2, lines 7 to 11), which is DDIM's.
+    """
     grid = sigmas.tolist()
     for reached, low in itertools.pairwise(grid):
         high = churn.raised(reached, len(grid) - 1)
         if high > reached:
             x = x + churn.noise * math.sqrt(high**2 - reached**2) * draws.normal(*x.shape[1:])
-        x = step(denoiser, x, high, low, labels)
+        x = step(lambda state, sigma: slope(denoiser, state, sigma, labels), x, high, low, method if low > 0 else EULER)
     return x
