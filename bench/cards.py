@@ -16,6 +16,18 @@ class AssetName(StrEnum):
     NOISY_CLASSIFIER = "noisy_classifier"
 
 
+class Need(StrEnum):
+    """What a strategy asks of the model and the data that it runs on, beside its assets; where it is lacking, the plan skips it."""
+
+    TRAINING = "training"  # gradients of networks, and images to train on
+    IMAGES = "images"  # training images, though nothing is trained: statistics, a database
+    CONDITION = "condition"  # a network with conditions and a null among them
+    PIXELS = "pixels"  # states that are images
+    NOISE_NET = "noise net"  # a network that predicts noise, reached inside the denoiser
+    POSTERIOR_MEAN = "posterior mean"  # E[x0 | x], not the end of a trajectory nor a guided mixture
+    LINEAR_VP = "linear VP"  # the linear variance-preserving chain
+
+
 class Heading(StrEnum):
     """The headings of the survey's taxonomy: five of design (EDS), five of process (EPS); and our own controls."""
 
@@ -136,9 +148,9 @@ class Claim:
 class Card:
     """What a strategy says of itself. Nothing here is a measurement of ours.
 
-    `sampling_fields` names the hyper-parameters that `fit` never reads, so that one fitted model serves their whole sweep.
-    `tasks` are those that it takes part in, each with the whole sweep.
-    `likelihood` names the estimator of a `LikelihoodStrategy`, and for every other one gives the reason for an empty NLL cell.
+    `needs` says what it asks of the model and the data. `sampling_fields` names the hyper-parameters that `fit` never reads, so that one
+    fitted model serves their whole sweep. `tasks` are those that it takes part in, each with the whole sweep. `likelihood` names the
+    estimator of a `LikelihoodStrategy`, and for every other one gives the reason for an empty NLL cell.
     """
 
     title: str
@@ -151,6 +163,7 @@ class Card:
     likelihood: str
     tasks: tuple[Task, ...] = (Generate(),)
     assets: tuple[AssetName, ...] = ()
+    needs: tuple[Need, ...] = ()
     sampling_fields: tuple[str, ...] = ()
     sweep: tuple[Params, ...] = ({},)
     claims: tuple[Claim, ...] = ()

@@ -78,7 +78,10 @@ class Energy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainCost:
-    """Cost of one `fit` or one asset. `gpu_days` is device-seconds / 86400 on a GPU, absent on a CPU; `v100_days` weighs them by device."""
+    """Cost of one `fit` or one asset. `gpu_days` is device-seconds / 86400 on a GPU, absent on a CPU; `v100_days` weighs them by device.
+
+    `peak_bytes` is what it needed beyond what was there before, `peak_total_bytes` the highest level, weights and all.
+    """
 
     images_seen: Measure
     device_s: Measure
@@ -87,12 +90,15 @@ class TrainCost:
     energy: Energy
     v100_days: Measure = NOT_RECORDED
     devices: int = 1
+    peak_total_bytes: Measure = NOT_RECORDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleCost:
     """Cost of sampling. `flops_per_image` counts 2 per multiply-add over the whole trajectory and all networks.
 
+    `nfe_per_image` counts rows of the networks that are told a noise level; `calls_per_image` those of all, codecs among them.
+    `peak_bytes` is what sampling needed beyond what was there before, `peak_total_bytes` the highest level, weights and all.
     `flops_by_operation` splits it by operation; `free_operations` are those that ran and were priced at nothing. `break_even_images` are
     as many as save the `compile_s` of networks that are compiled.
     """
@@ -109,6 +115,7 @@ class SampleCost:
     best_batch: Measure
     peak_bytes: Measure
     energy: Energy
+    peak_total_bytes: Measure = NOT_RECORDED
     compile_s: Measure = NOT_RECORDED
     break_even_images: Measure = NOT_RECORDED
     flops_by_operation: dict[str, float] = field(default_factory=dict)

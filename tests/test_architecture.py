@@ -89,6 +89,20 @@ def test_no_pickle_and_no_global_randomness(path: Path) -> None:
             assert "generator=generator" in line, f"draws from the global random state: {line.strip()}"
 
 
+@pytest.mark.parametrize("path", [p for p in SOURCES if "nets" not in p.parts], ids=module_name)
+def test_the_null_condition_is_the_networks_own(path: Path) -> None:
+    """Nothing but a network takes the number of classes for the number of the condition that stands for none."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {
+            "drop_labels",
+            "full_like",
+            "full",
+            "masked_fill",
+            "ClassifierFree",
+        }:
+            assert "n_classes" not in ast.unparse(node), f"line {node.lineno}: {ast.unparse(node)}"
+
+
 @pytest.mark.parametrize(
     "words",
     [["--help"], ["status", "digits"], ["report", "digits", "--results", "results", "--out", "OUT"], ["survey", "--json"]],

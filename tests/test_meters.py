@@ -36,6 +36,36 @@ def test_calls_are_counted_in_rows_per_network() -> None:
     assert calls.per_image(4) == {"a": 4.0, "b": 2.0}
 
 
+class Codec(nn.Module):
+    """A network that is told a level, by position or by keyword, and a decoder that is told none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prior, self.decoder = Timed(), nn.Linear(2, 2)
+
+
+class Timed(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+
+    def forward(self, x: Tensor, timestep: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().forward(x) + timestep.reshape(-1, 1)
+
+
+def test_evaluations_are_of_networks_that_are_told_a_level_however_they_are_called() -> None:
+    model, x = Codec(), torch.zeros(3, 2)
+    with counted(model, with_levels=True) as calls:
+        model.prior(x, torch.full((3,), 0.5))
+        model.prior(x, timestep=torch.tensor(0.25))  # one for the whole batch, as diffusers has it
+        model.prior(x=x, labels=torch.zeros(3), timestep=torch.full((3,), 0.125))
+        model.decoder(x)
+    assert calls.evaluations() == 9 and calls.per_image(3) == {"decoder": 1.0, "prior": 3.0}
+    assert calls.levels["prior"] == {0.5, 0.25, 0.125} and calls.steps() == 3 and calls.told == {"prior"}
+    with counted(model) as calls:
+        model.decoder(x)
+    assert calls.evaluations() == 3  # where no network is told a level, each call is an evaluation
+
+
 def test_tied_parameters_count_once_and_buffers_in_bytes() -> None:
     assert parameter_count(Pair()) == 4 + 2 + 2
     assert buffer_bytes(Pair()) == 80
@@ -68,9 +98,18 @@ def test_peak_memory_of_256_mib() -> None:
     with peak_memory(CPU) as peak, mmap.mmap(-1, 256 * 2**20) as block:
         for page in range(0, len(block), mmap.PAGESIZE):
             block[page] = 1
-    if peak.measure.value is None:
-        pytest.skip(peak.measure.reason or "")
-    assert peak.measure.value == pytest.approx(256 * 2**20, abs=4 * 2**20)
+    if peak.total.value is None:
+        pytest.skip(peak.total.reason or "")
+    assert peak.growth.value == pytest.approx(256 * 2**20, abs=4 * 2**20)
+    assert peak.total.value > peak.growth.value  # the process itself is in it
+
+
+def test_peak_in_all_has_a_value_where_nothing_grew() -> None:
+    with peak_memory(CPU) as peak:
+        pass
+    if peak.total.value is None:
+        pytest.skip(peak.total.reason or "")
+    assert peak.total.value > 2**20 and (peak.growth.value is None or peak.growth.value < 2**20)
 
 
 class Guided(nn.Module):

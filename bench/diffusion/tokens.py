@@ -49,7 +49,7 @@ class TokenModel(nn.Module):
         """`log_x0` under guidance, by one call of doubled batch; at scale 1 it is the conditional one at its own cost."""
         if scale == 1:
             return self.log_x0(x, t, labels)
-        both = torch.cat([labels, torch.full_like(labels, self.net.n_classes)])
+        both = torch.cat([labels, torch.full_like(labels, self.net.null)])
         conditional, free = self.log_x0(x.repeat(2, 1, 1), t.repeat(2), both).chunk(2)
         return extrapolated(conditional, free, scale)
 

@@ -150,7 +150,8 @@ def priced(run: Callable[[Kit], nn.Module], kit: Kit, place: Place) -> Asset:
         images_seen=measured(seen.total, method="counted"),
         device_s=measured(seconds),
         gpu_days=gpu_days(seconds, device_name(kit.device)),
-        peak_bytes=peak.measure,
+        peak_bytes=peak.growth,
+        peak_total_bytes=peak.total,
         energy=energy.energy,
         v100_days=v100_days(seconds, device_name(kit.device)),
     )

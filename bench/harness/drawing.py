@@ -12,12 +12,12 @@ from bench.contract import Progress
 from bench.harness.batches import Batches
 from bench.harness.scenes import sample_shape
 from bench.harness.shards import Shard, Shards, Taken, gaps
-from bench.measures import Energy, Measure
+from bench.measures import Energy
 from bench.meters.calls import Calls, counted
 from bench.meters.carbon import Place
 from bench.meters.energy import energy_meter
 from bench.meters.latency import timed
-from bench.meters.memory import peak_memory
+from bench.meters.memory import Peak, peak_memory
 from bench.values import Cell
 
 TRIALS = 3  # of energy at the least, each of one or more whole batches
@@ -37,7 +37,7 @@ class Drawn:
     calls: Calls
     batch: int
     batch_s: tuple[float, ...]
-    peak: Measure
+    peak: Peak
     energy: Energy
 
 
@@ -69,7 +69,7 @@ def draw_all(draw: Draw, model: nn.Module, cell: Cell, device: torch.device, pla
         calls=total_calls(shard.taken for shard in in_order),
         batch=batch,
         batch_s=tuple(shard.taken.seconds for shard in in_order if shard.count == batch),
-        peak=peak.measure,
+        peak=peak,
         energy=energy.per(total),
     )
 

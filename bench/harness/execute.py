@@ -160,7 +160,7 @@ class Bench:
         alone = f"batch 1 after {latency.warm_ups} warm-ups"
         return SampleCost(
             steps=measured(calls.steps(), method="distinct noise levels at the networks") if has_networks else no_network,
-            nfe_per_image=measured(sum(drawn.calls.rows.values()) / n, n=n, method="hooks") if has_networks else no_network,
+            nfe_per_image=measured(drawn.calls.evaluations() / n, n=n, method="hooks") if has_networks else no_network,
             calls_per_image=drawn.calls.per_image(n),
             flops_per_image=measured(flops.per_image * more, n=n, method="dispatch, 2 per multiply-add; by the evaluations of all images"),
             flops_by_operation={name: count * more for name, count in flops.by_operation.items()},
@@ -173,7 +173,8 @@ class Bench:
             best_batch=measured(batch),
             compile_s=compilation.seconds,
             break_even_images=compilation.break_even,
-            peak_bytes=drawn.peak,
+            peak_bytes=drawn.peak.growth,
+            peak_total_bytes=drawn.peak.total,
             energy=drawn.energy,
         )
 

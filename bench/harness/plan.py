@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from bench.cards import Card, Params, Task, Video, task_name
 from bench.data.datasets import DataSet, DataSource, load
 from bench.harness.assets import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, asset_id, closure, depth
+from bench.harness.needs import lacking
 from bench.harness.scenes import task_identity, unsupported
 from bench.harness.suite import OWN, Suite
 from bench.hints import near
@@ -66,7 +67,7 @@ def plan(suite: Suite, registry: Registry, options: Options) -> Plan:
     skipped = []
     for name, sweep in chosen(suite, registry, options).items():
         for task in registry.get(name).card.tasks[: suite.task_limit]:
-            reason = unsupported(task, data)
+            reason = unsupported(task, data) or lacking(registry.get(name).card, data, suite.budget)
             if reason is not None:
                 skipped.append(Skipped(strategy=name, task=task, reason=reason))
                 continue

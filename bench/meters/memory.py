@@ -1,4 +1,4 @@
-"""Peak memory that a block needs on top of what was there: allocated on a GPU, resident on a Linux CPU."""
+"""Peak memory of a block, in all and on top of what was there before: allocated on a GPU, resident on a Linux CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,30 +13,34 @@ CLEAR = Path("/proc/self/clear_refs")
 
 
 class Peak:
-    """`measure` holds the result once the block has ended."""
+    """Once the block has ended, `growth` holds what it needed beyond the level at entry, `total` the highest level, weights and all."""
 
-    measure: Measure = missing("not measured: the block has not ended")
+    growth: Measure = missing("not measured: the block has not ended")
+    total: Measure = growth
 
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """Bytes between the level at entry and the highest level inside the block."""
+    """Bytes at the highest level inside the block, and above the level at entry."""
     peak = Peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         yield peak
-        peak.measure = measured(torch.cuda.max_memory_allocated(device) - before, method="cuda allocated")
+        highest = torch.cuda.max_memory_allocated(device)
+        peak.growth, peak.total = measured(highest - before, method="cuda allocated"), measured(highest, method="cuda allocated")
         return
     before_kb = _reset_and_read()
     yield peak
     after_kb = _read("VmHWM")
     if before_kb is None or after_kb is None:
-        peak.measure = missing("not measured: the system shows no resettable peak of resident memory")
-    elif after_kb <= before_kb:
-        peak.measure = missing("not measured: it fitted into what the process held already")
+        peak.growth = peak.total = missing("not measured: the system shows no resettable peak of resident memory")
+        return
+    peak.total = measured(after_kb * 1024, method="resident set, of the whole worker")
+    if after_kb <= before_kb:
+        peak.growth = missing("not measured: it fitted into what the process held already")
     else:
-        peak.measure = measured((after_kb - before_kb) * 1024, method="growth of the resident set")
+        peak.growth = measured((after_kb - before_kb) * 1024, method="growth of the resident set")
 
 
 def _reset_and_read() -> int | None:

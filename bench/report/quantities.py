@@ -89,6 +89,7 @@ COSTS = (
     _metered("latency_p95_s"),
     _metered("images_per_s", goal=Goal.HIGHER),
     _metered("peak_bytes"),
+    _metered("peak_total_bytes"),
     _metered("sampling_kwh", lambda record: record.sample.energy.kwh, condition=_energy_source),  # type: ignore[union-attr]
     _counted("training_images_seen", training("images_seen")),
     _metered("training_device_s", training("device_s")),

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from torch import Tensor, nn
 
-from bench.cards import Card, Heading
+from bench.cards import Card, Heading, Need
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.data.images import to_uint8
 from bench.diffusion.likelihood import bits_per_dim, discretised_gaussian
@@ -46,6 +46,7 @@ class Gaussian(LikelihoodStrategy[PixelGaussian]):
         heading=Heading.CONTROL,
         rows=(),
         saves="everything: no network",
+        needs=(Need.IMAGES,),
         likelihood="exact, normals integrated over grey levels",
     )
 

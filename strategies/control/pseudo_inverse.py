@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from torch import Tensor, nn
 
-from bench.cards import RESTORATIONS, Card, Heading
+from bench.cards import RESTORATIONS, Card, Heading, Need
 from bench.contract import Kit, Request, RestoreRequest, Strategy
 from bench.data.images import to_uint8
 from bench.diffusion.restoration import Evidence, pseudo_inverse
@@ -32,6 +32,7 @@ class PseudoInverse(Strategy[nn.Module]):
         rows=(),
         saves="everything: no network",
         tasks=RESTORATIONS,
+        needs=(Need.PIXELS,),
         likelihood="not applicable: one image an observation, no density",
     )
 

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import RESTORATIONS, AssetName, Card, Heading
+from bench.cards import RESTORATIONS, AssetName, Card, Heading, Need
 from bench.contract import Denoiser, Kit, Request, RestoreRequest, Strategy
 from bench.diffusion.grids import leading, some
 from bench.diffusion.restoration import Evidence, restored
@@ -35,6 +35,7 @@ class Replacement(Strategy[Denoiser]):
         saves="training for each degradation",
         tasks=RESTORATIONS,
         assets=(AssetName.DENOISER,),
+        needs=(Need.PIXELS, Need.POSTERIOR_MEAN),
         sampling_fields=("steps",),
         likelihood="not applicable: a sampler of restorations, whose density is not known",
     )

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from bench.cards import Card, Heading
+from bench.cards import Card, Heading, Need
 from bench.contract import Kit, Request, Strategy
 from bench.registry import register
 
@@ -45,6 +45,7 @@ class Resample(Strategy[Album]):
         heading=Heading.CONTROL,
         rows=(),
         saves="everything: no network",
+        needs=(Need.IMAGES,),
         likelihood="not applicable: a finite set of images has no density",
     )
 

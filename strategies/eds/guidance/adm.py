@@ -12,7 +12,7 @@ from typing import ClassVar, final
 
 from torch import Tensor, nn
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.diffusion.grids import leading, some
 from bench.diffusion.guidance import NoiseShifted, mean_shifted
@@ -78,6 +78,7 @@ class ADM(Strategy[GuidedModel]):
         rows=("I-01",),
         saves="sampling steps for a given quality, at the price of a classifier",
         assets=(AssetName.DENOISER, AssetName.NOISY_CLASSIFIER),
+        needs=(Need.TRAINING, Need.CONDITION, Need.NOISE_NET, Need.PIXELS),
         sampling_fields=("scale", "form", "base", "steps"),
         sweep=({}, {"form": "ddim", "scale": 0.3}, {"variance": "learned"}),
         likelihood="not applicable: the guided score is not that of a normalised density",

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
 from bench.data.images import padded
 from bench.diffusion.gaussian import posterior_variance
@@ -41,6 +41,7 @@ class ADMBlocks(LikelihoodStrategy[Denoiser]):
         heading=Heading.GUIDANCE,
         rows=("I-01",),
         saves="parameters and training for a given quality",
+        needs=(Need.TRAINING,),
         likelihood=f"variational bound of the chain actually sampled, {SAMPLED}",
         sampling_fields=("steps",),
         claims=(

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 from torch import Tensor, nn
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
 from bench.diffusion.cascade import FACTOR, Cascade, Given, enlarged, shrunk
 from bench.diffusion.gaussian import posterior_variance
@@ -50,6 +50,7 @@ class ADMU(Strategy[GuidedCascade]):
         heading=Heading.GUIDANCE,
         rows=("I-01",),
         saves="FLOPs of guidance, by guiding small images only",
+        needs=(Need.TRAINING, Need.CONDITION),
         sampling_fields=("scale", "steps", "refine_steps"),
         sweep=({}, {"scale": 0.0}),
         likelihood="not applicable: the density of an image is an integral over all small images",

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import ddim, start
@@ -36,6 +36,7 @@ class CFG(Strategy[ClassifierFree]):
         rows=("I-02",),
         saves="the classifier of guided sampling",
         assets=(AssetName.DENOISER,),
+        needs=(Need.CONDITION,),
         sweep=({"weight": 0.0}, {"weight": 1.0}),
         likelihood="not applicable: the guided score is not that of a normalised density",
         claims=(

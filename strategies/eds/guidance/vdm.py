@@ -12,7 +12,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import Card, Claim, Heading, Relation, Video
+from bench.cards import Card, Claim, Heading, Need, Relation, Video
 from bench.contract import Denoiser, Kit, Request, Strategy, VideoRequest
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.grids import leading, some
@@ -40,6 +40,7 @@ class VDM(Strategy[Denoiser]):
         rows=("I-04",),
         saves="a network for continuations: one of whole clips serves",
         tasks=(Video(frames=4, given=2),),
+        needs=(Need.TRAINING,),
         sampling_fields=("guidance_weight", "steps"),
         sweep=({"guidance_weight": 9.0}, {"guidance_weight": 0.0}),
         likelihood="not applicable: the guided estimate is not that of a normalised density",

@@ -14,7 +14,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion import frequency
@@ -97,6 +97,7 @@ class BlurDiffusion(LikelihoodStrategy[BlurModel]):
         heading=Heading.PYRAMIDAL,
         rows=("I-22",),
         saves="nothing in steps: a better image for the same number",
+        needs=(Need.TRAINING,),
         likelihood="variational bound of the chain actually sampled, one draw of noise a term",
         sampling_fields=("steps",),
         sweep=({"blur": 0.14, "steps": 50}, {"blur": 0.14, "steps": 10}, {"blur": 0.0, "steps": 50}),

@@ -12,7 +12,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Draws, Kit, Request, Strategy
 from bench.diffusion.batch import everywhere
 from bench.diffusion.cascade import FACTOR, Cascade, Given, condition, cut
@@ -61,6 +61,7 @@ class CDM(Strategy[Cascade]):
         heading=Heading.PYRAMIDAL,
         rows=("I-19",),
         saves="FLOPs of sampling, by steps on small images",
+        needs=(Need.TRAINING,),
         sampling_fields=("steps", "refine_steps", "s", "handover"),
         sweep=({}, {"refine_steps": 50}, {"augmentation": "none", "s": 0}),
         likelihood="not applicable: the density of an image is an integral over all small images",

@@ -12,7 +12,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Edit, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Edit, Heading, Need, Relation
 from bench.contract import Denoiser, EditRequest, Kit, Request, Strategy
 from bench.diffusion.editing import refined
 from bench.diffusion.grids import at, leading_times, some
@@ -45,6 +45,7 @@ class ILVR(Strategy[Denoiser]):
         likelihood="not applicable: images are drawn given a reference",
         tasks=(Edit(),),
         assets=(AssetName.DENOISER,),
+        needs=(Need.PIXELS,),
         sampling_fields=("factor", "range_t", "steps"),
         sweep=({"factor": 2}, {"factor": 4}),
         claims=(

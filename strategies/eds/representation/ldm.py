@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.diffusion.grids import leading, some
 from bench.diffusion.latent import LatentModel, latent_model
@@ -36,6 +36,7 @@ class LDM(Strategy[LatentModel]):
         rows=("I-25",),
         saves="FLOPs of training and of sampling, by a smaller state",
         assets=(AssetName.AUTOENCODER, AssetName.LATENT_DENOISER),
+        needs=(Need.TRAINING,),
         sampling_fields=("steps", "eta"),
         sweep=({"steps": 50}, {"steps": 200}),
         likelihood="not applicable: a deterministic decoder defines no density of pixels",

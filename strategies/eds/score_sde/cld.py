@@ -12,7 +12,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.data.images import padded, to_uint8
 from bench.diffusion.batch import everywhere
@@ -81,6 +81,7 @@ class CLD(Strategy[LangevinModel]):
         heading=Heading.SCORE_SDE,
         rows=("I-14",),
         saves="sampling steps, by a simpler score and a splitting sampler",
+        needs=(Need.TRAINING,),
         likelihood="not estimated: the paper's bound (eq. 60) needs a flow of position and velocity, which the estimator here lacks",
         sampling_fields=("steps", "sampler"),
         sweep=({"steps": 50}, {"steps": 100}, {"steps": 50, "sampler": "euler"}),

@@ -13,7 +13,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
 from bench.diffusion.batch import everywhere
 from bench.diffusion.sde import END, Score, denoised, increment, score_of
@@ -46,6 +46,7 @@ class EMSDE(Strategy[Denoiser]):
         saves="evaluations, without training",
         likelihood="inherited: the likelihood is that of the score model, see Score SDE",
         assets=(AssetName.DENOISER,),
+        needs=(Need.LINEAR_VP, Need.POSTERIOR_MEAN),
         sampling_fields=("e_rel", "e_abs", "first", "safety", "exponent"),
         sweep=({"e_rel": 0.1}, {"e_rel": 0.5}),
         claims=(

@@ -15,7 +15,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
 from bench.diffusion import sde
 from bench.diffusion.flow import flow_likelihood
@@ -66,6 +66,7 @@ class ScoreSDE(LikelihoodStrategy[Denoiser]):
         saves="sampling steps, without training",
         likelihood=f"probability-flow ODE, RK45 at rtol = atol = {TOLERANCE:g}, one Rademacher probe, uniform dequantisation",
         assets=(AssetName.DENOISER,),
+        needs=(Need.POSTERIOR_MEAN,),
         sampling_fields=("sampler", "steps", "corrections", "snr"),
         sweep=(
             {"sampler": "probability_flow", "steps": 25},

@@ -13,7 +13,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.data.images import padded
 from bench.diffusion.grids import trailing_times
@@ -50,6 +50,7 @@ class VQDiffusion(Strategy[TokenModel]):
         heading=Heading.STATE_SPACE,
         rows=("I-07", "I-12"),
         saves="FLOPs, by a state of discrete codes; sampling steps, by skipping",
+        needs=(Need.TRAINING, Need.CONDITION),
         sampling_fields=("steps", "truncation", "scale"),
         sweep=({"steps": 25}, {"steps": 100}, {"steps": 25, "scale": 1.5, "truncation": 1.0}),
         likelihood="not applicable: a deterministic decoder defines no density of pixels",
@@ -99,7 +100,7 @@ class VQDiffusion(Strategy[TokenModel]):
             x0 = codec.tokens(images)
             t = torch.randint(1, self.chain + 1, (len(x0),), generator=generator, device=x0.device)
             uniform = torch.rand(x0.shape, generator=generator, device=x0.device)
-            kept = drop_labels(labels, LABEL_DROPOUT, model.net.n_classes, generator)
+            kept = drop_labels(labels, LABEL_DROPOUT, model.net.null, generator)
             bound, auxiliary = model.terms(x0, t, uniform, kept)
             return self.chain * (bound + self.auxiliary * auxiliary).mean()  # the whole chain's, from one time an image
 

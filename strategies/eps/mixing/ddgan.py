@@ -12,7 +12,7 @@ from typing import ClassVar, final
 
 from torch import Tensor, nn
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.data.images import padded, to_uint8
 from bench.diffusion.denoising_gan import Drawing, LatentGenerator, large_steps
@@ -67,6 +67,7 @@ class DDGAN(Strategy[DenoisingGan]):
         heading=Heading.MIXING,
         rows=("T-10",),
         saves="sampling steps, by an adversarial model of each large step",
+        needs=(Need.TRAINING,),
         likelihood="not applicable: the generator's latent is integrated out, and the density of its images is implicit",
         sweep=({"steps": 4},),
         claims=(

@@ -13,7 +13,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.flow import dequantised, discrete_nats
@@ -54,6 +54,7 @@ class DiffFlow(LikelihoodStrategy[TwoWayChain]):
         saves="sampling steps, by a learned way into noise",
         likelihood="bound by the path measure, one path an image, uniform dequantisation",
         assets=(AssetName.DENOISER,),
+        needs=(Need.TRAINING, Need.PIXELS, Need.LINEAR_VP),
         sweep=({"steps": 10},),
         claims=(
             Claim(

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.diffusion.grids import leading, some
 from bench.diffusion.latent import LatentModel, latent_model
@@ -35,6 +35,7 @@ class LDMDDIM(Strategy[LatentModel]):
         rows=("II-17",),
         saves="FLOPs of each step and the number of steps",
         assets=(AssetName.AUTOENCODER, AssetName.LATENT_DENOISER),
+        needs=(Need.TRAINING,),
         sampling_fields=("steps",),
         sweep=({"steps": 10}, {"steps": 50}),
         likelihood="not applicable: a deterministic decoder defines no density of pixels",

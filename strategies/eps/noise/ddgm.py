@@ -15,7 +15,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
 from bench.diffusion.gamma import beta_as_deviation, gamma_noise
 from bench.diffusion.gaussian import posterior_variance
@@ -65,6 +65,7 @@ class DDGM(Strategy[Denoiser]):
         heading=Heading.NOISE,
         rows=("II-06",),
         saves="sampling steps, for a training of its own",
+        needs=(Need.TRAINING,),
         likelihood="not applicable: steps of Gamma noise have bounded support, and their divergences are infinite",
         sampling_fields=("update", "steps"),
         sweep=({"noise": "gamma", "theta_0": 0.001}, {"noise": "gaussian"}),

@@ -15,7 +15,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
 from bench.diffusion.grids import leading_times
 from bench.diffusion.parametrise import Held
@@ -77,6 +77,7 @@ class GGDM(Strategy[PlannedSampler]):
         saves="sampling steps, for a search over the sampler alone",
         likelihood="not applicable: the sampler is tuned for samples, and its marginals are not those of the training",
         assets=(AssetName.DENOISER, AssetName.NOISY_CLASSIFIER),
+        needs=(Need.TRAINING, Need.IMAGES, Need.PIXELS),
         sweep=({"steps": 4}, {"steps": 10}),
         claims=tuple(
             Claim(

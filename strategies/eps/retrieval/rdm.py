@@ -15,7 +15,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
 from bench.data.images import padded
 from bench.diffusion.grids import leading, some
@@ -67,6 +67,7 @@ class RDM(Strategy[RetrievalModel]):
         heading=Heading.RETRIEVAL,
         rows=("II-28",),
         saves="parameters and training, by a database in their place",
+        needs=(Need.TRAINING,),
         sampling_fields=("scale", "top_m", "steps", "eta", "source"),
         sweep=({"k": 4, "steps": 25}, {"k": 0, "steps": 25}, {"k": 4, "steps": 25, "source": "lower_classes"}),
         likelihood="not applicable: the density is a mixture over all neighbourhoods of the database, which no bound here covers",

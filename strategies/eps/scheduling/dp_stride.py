@@ -12,7 +12,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
 from bench.diffusion.gaussian import forward_variance
 from bench.diffusion.grids import at, leading, quadratic, some
@@ -65,6 +65,7 @@ class DPStride(LikelihoodStrategy[Strided]):
         saves="sampling steps for a given bound, without training",
         likelihood=f"variational bound of the chain actually sampled, {SAMPLED}",
         assets=(AssetName.DENOISER,),
+        needs=(Need.IMAGES, Need.PIXELS, Need.POSTERIOR_MEAN),
         sampling_fields=("steps",),
         sweep=({"steps": 10}, {"steps": 10, "path": "quadratic"}, {"steps": 10, "path": "even"}),
         claims=(

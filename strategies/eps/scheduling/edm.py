@@ -12,7 +12,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.diffusion.churn import Churn, churned
 from bench.diffusion.flow import flow_likelihood
@@ -55,6 +55,7 @@ class EDM(LikelihoodStrategy[PreconditionedDenoiser]):
         heading=Heading.SCHEDULING,
         rows=("II-26",),
         saves="sampling steps and training",
+        needs=(Need.TRAINING,),
         likelihood=f"probability-flow ODE, RK45 at rtol = atol = {TOLERANCE:g}, one Rademacher probe, uniform dequantisation",
         sampling_fields=("steps", "sigma_min", "sigma_max", "rho", "s_churn", "s_min", "s_max", "s_noise"),
         sweep=({"steps": 18},),

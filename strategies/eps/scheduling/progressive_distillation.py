@@ -12,7 +12,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
 from bench.diffusion.gaussian import ddim_mean_batch
 from bench.diffusion.grids import some, trailing, trailing_times
@@ -59,6 +59,7 @@ class ProgressiveDistillation(Strategy[Denoiser]):
         rows=("II-22",),
         saves="sampling steps, for a second training",
         assets=(AssetName.DENOISER,),
+        needs=(Need.TRAINING, Need.NOISE_NET),
         sweep=({"steps": 4},),
         likelihood="not applicable: a deterministic few-step sampler defines no bound",
         claims=(

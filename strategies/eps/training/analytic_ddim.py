@@ -12,7 +12,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
 from bench.diffusion.analytic import Analysed, gentle_end
 from bench.diffusion.gaussian import ddim_mean
@@ -47,6 +47,7 @@ class AnalyticDDIM(Strategy[Analysed]):
         saves="sampling steps, without training",
         likelihood="not applicable: the bound is infinite, as DDIM's forward process has no noise of its own (section 6.1)",
         assets=(AssetName.DENOISER,),
+        needs=(Need.IMAGES, Need.PIXELS, Need.POSTERIOR_MEAN),
         sampling_fields=("steps", "clip", "grey_levels"),
         sweep=({"steps": 10}, {"steps": 50}),
         claims=tuple(

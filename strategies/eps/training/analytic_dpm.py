@@ -13,7 +13,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import AssetName, Card, Claim, Heading, Relation
+from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.diffusion.analytic import AnalysedChain, gentle_end
 from bench.diffusion.grids import at, leading, some
@@ -57,6 +57,7 @@ class AnalyticDPM(LikelihoodStrategy[AnalysedChain]):
         saves="sampling steps, without training",
         likelihood=f"variational bound of the chain sampled, with its last variance as it was before it is held, {SAMPLED}",
         assets=(AssetName.DENOISER,),
+        needs=(Need.IMAGES, Need.PIXELS, Need.POSTERIOR_MEAN),
         sampling_fields=("steps", "path", "clip", "grey_levels"),
         sweep=({"steps": 10}, {"steps": 10, "path": "optimal"}),
         claims=(

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import RESTORATIONS, AssetName, Card, Claim, Heading, Relation
+from bench.cards import RESTORATIONS, AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, Request, RestoreRequest, Strategy
 from bench.diffusion.grids import leading, some
 from bench.diffusion.restoration import Evidence, restored
@@ -38,6 +38,7 @@ class DDRM(Strategy[Denoiser]):
         saves="training for each degradation, and sampling steps",
         tasks=RESTORATIONS,
         assets=(AssetName.DENOISER,),
+        needs=(Need.PIXELS, Need.POSTERIOR_MEAN),
         sampling_fields=("steps", "eta", "eta_b"),
         likelihood="not applicable: a sampler of restorations, whose density is not known",
         claims=(

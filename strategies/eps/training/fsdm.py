@@ -13,7 +13,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import Card, Claim, FewShot, Heading, Relation
+from bench.cards import Card, Claim, FewShot, Heading, Need, Relation
 from bench.contract import FewShotRequest, Kit, LikelihoodStrategy, Request
 from bench.data.images import padded, to_model
 from bench.diffusion.gaussian import posterior_variance
@@ -55,6 +55,7 @@ class FSDM(LikelihoodStrategy[FewShotModel]):
         rows=("II-01",),
         saves="training for each new class",
         tasks=(FewShot(),),
+        needs=(Need.TRAINING,),
         sampling_fields=("steps", "eta"),
         sweep=tuple({"encoder": encoder, "steps": 25} for encoder in ("set", "mean", "none")),
         likelihood=f"variational bound of the chain actually sampled, given the support, {SAMPLED}",

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from bench.cards import Card, Heading
+from bench.cards import Card, Heading, Need
 from bench.contract import Kit, LikelihoodStrategy, Request
 from bench.data.images import padded, to_model, to_uint8
 from bench.diffusion.categorical import cosine_retention, divergence, draw, log_blend, log_onehot, log_posterior
@@ -79,6 +79,7 @@ class Multinomial(LikelihoodStrategy[CategoricalModel]):
         heading=Heading.TRAINING,
         rows=("II-03",),
         saves="dequantisation: the state is as discrete as the data",
+        needs=(Need.TRAINING,),
         likelihood="variational bound, each level spread evenly over its grey values",
         sweep=({"steps": 50},),
     )

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import Card, Claim, Heading, Relation
+from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.grids import leading, some
@@ -43,6 +43,7 @@ class P2(LikelihoodStrategy[Denoiser]):
         heading=Heading.TRAINING,
         rows=("II-04",),
         saves="training for a given quality",
+        needs=(Need.TRAINING,),
         likelihood=f"variational bound of the respaced ancestral chain, {SAMPLED}",
         sampling_fields=("steps",),
         sweep=({"steps": 10}, {"steps": 50}),

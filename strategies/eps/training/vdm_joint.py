@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from bench.cards import Card, Claim, Heading, Params, Relation, Video
+from bench.cards import Card, Claim, Heading, Need, Params, Relation, Video
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request, VideoRequest
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.grids import leading, some
@@ -43,6 +43,7 @@ class JointVDM(LikelihoodStrategy[Denoiser]):
         rows=("II-02",),
         saves="training steps of a model of clips",
         tasks=(Video(frames=4),),
+        needs=(Need.TRAINING,),
         sampling_fields=("steps",),
         sweep=(JOINT, CLIPS_ONLY),
         likelihood=f"variational bound of the chain actually sampled, over all frames, {SAMPLED}",
