@@ -39,6 +39,7 @@ LAYERS = {  # a module may import from its own layer and from lower ones
     "bench.printing": 6,
     "bench.__main__": 6,
 }
+FILLS = {"drop_labels", "full_like", "full", "masked_fill", "ClassifierFree"}  # where a null condition is put in
 ROOMS_OF_THREE = ("bench.metrics", "bench.meters", "strategies")  # layer 3: side by side, none imports another
 
 

@@ -20,6 +20,7 @@ from bench.harness.store import Store
 from bench.measures import NOT_RECORDED, Measure, missing
 from bench.metrics import authenticity
 from bench.metrics.authenticity import copied, distances
+from bench.metrics.source import Weights
 from bench.report.frame import board
 from bench.report.page import write
 from bench.values import Budget, Record, Workload
@@ -140,7 +141,7 @@ def judge_of(task: Task, data: DataSet, folder: Path, samples: int) -> Judge:
         seed=0,
         progress=lambda *_: None,
     )
-    return Judge(scene_of(task, data, CPU, samples), Assets(folder, data, kit), folder, None, False)
+    return Judge(scene_of(task, data, CPU, samples), Assets(folder, data, kit), folder, Weights())
 
 
 def test_judge_scores_samples_and_held_out_images_alike(tmp_path: Path) -> None:

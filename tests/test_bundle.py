@@ -16,7 +16,7 @@ from bench.harness.bundle import MB, Order, gather, refuse_occupied, script, sea
 from bench.harness.plan import Options
 from bench.harness.suite import load
 from bench.harness.wheels import direct
-from bench.metrics.features import EFFICIENTNET
+from bench.metrics.extractors.efficientnet_lite0 import EFFICIENTNET
 from bench.registry import discover
 from bench.values import UserError
 from tests.conftest import Run

@@ -20,7 +20,7 @@ from bench.harness.suite import load
 from bench.harness.worker import Workshop
 from bench.measures import EnergySource, measured
 from bench.meters import energy
-from bench.metrics.features import efficientnet
+from bench.metrics.extractors.efficientnet_lite0 import efficientnet
 from bench.registry import discover
 from bench.testing.played import GPU, HOST, played_gpu
 from bench.values import Cell, Record, Status

@@ -12,9 +12,13 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from bench.data.datasets import DataSource, load
 from bench.harness.references import reference, reference_key
-from bench.metrics.features import EFFICIENTNET, ExtractorUnavailable, efficientnet, own_classifier, signed
+from bench.metrics.extractors.clip import CLIP_FILE, clip
+from bench.metrics.extractors.dinov2 import DINOV2_FILES, dinov2
+from bench.metrics.extractors.efficientnet_lite0 import EFFICIENTNET, efficientnet
+from bench.metrics.extractors.inception import inception
+from bench.metrics.features import ExtractorUnavailable, own_classifier, signed
 from bench.metrics.frechet import Statistics, distance
-from bench.metrics.pretrained import CLIP_FILE, DINOV2_FILES, clip, dinov2, inception
+from bench.metrics.source import Weights
 from bench.nets.classifier import Classifier
 from bench.nets.ema import seeded
 from bench.values import UserError
@@ -25,13 +29,13 @@ CPU = torch.device("cpu")
 def test_inception_without_weights(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ExtractorUnavailable, match="weights not found"):
-        inception(CPU, None, download=False)
+        inception(CPU, Weights())
     with pytest.raises(UserError, match="not found"):
-        inception(CPU, tmp_path / "none.pth", download=False)
+        inception(CPU, Weights(inception=tmp_path / "none.pth"))
     pickled = tmp_path / "bad.pth"
     pickled.write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match="unreadable Inception weights"):
-        inception(CPU, pickled, download=False)
+        inception(CPU, Weights(inception=pickled))
 
 
 def test_inception_path_end_to_end(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -39,7 +43,7 @@ def test_inception_path_end_to_end(tmp_path, monkeypatch) -> None:  # type: igno
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("no download"))
     path = tmp_path / "weights.pth"
     torch.save(random_inception(), path)
-    extractor = inception(CPU, path, download=False)
+    extractor = inception(CPU, Weights(inception=path))
     images = load("digits", DataSource()).train_images[:3]
     features = extractor(images, CPU)
     assert features.pooled.shape == (3, 2048) and features.logits.shape == (3, 1008)
@@ -105,7 +109,7 @@ def test_dinov2_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A repository and a checkpoint in the cache's own form; without either the reason names it."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ExtractorUnavailable, match=r"weights not found: .*hubconf\.py"):
-        dinov2(CPU)
+        dinov2(CPU, Weights())
     code, weights = (tmp_path / "hub" / name for name in DINOV2_FILES)
     code.parent.mkdir(parents=True)
     weights.parent.mkdir(parents=True)
@@ -114,7 +118,7 @@ def test_dinov2_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         torch.save(nn.Linear(3, 384).state_dict(prefix="dense."), weights)
     monkeypatch.setattr("torch.hub.urlopen", lambda *_a, **_k: pytest.fail("no network"))
     monkeypatch.setattr("torch.hub._parse_repo_info", lambda _repo: ("facebookresearch", "dinov2", "main"))
-    extractor = dinov2(CPU)
+    extractor = dinov2(CPU, Weights())
     images = load("digits", DataSource()).train_images[:5]
     features = extractor(images, CPU)
     assert features.pooled.shape == (5, 384) and features.logits is None and features.pooled.std() > 0
@@ -156,15 +160,15 @@ def test_clip_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A TorchScript archive with the names and a small tower's shapes; a damaged one is told in one line."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ExtractorUnavailable, match="weights not found"):
-        clip(CPU)
+        clip(CPU, Weights())
     path = tmp_path / "hub" / "checkpoints" / CLIP_FILE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not an archive")
     with pytest.raises(UserError, match="unreadable CLIP weights"):
-        clip(CPU)
+        clip(CPU, Weights())
     with seeded(0):
         torch.jit.save(torch.jit.script(Archive(CLIPVisual(512, 64, 2, 64, 32))), path)
-    extractor = clip(CPU)
+    extractor = clip(CPU, Weights())
     features = extractor(load("digits", DataSource()).train_images[:5], CPU)
     assert features.pooled.shape == (5, 512) and features.logits is None and bool(features.pooled.isfinite().all())
     assert "clip-vit-b-32" in str(extractor.signature) and "tf1-bilinear-64" in str(extractor.signature)

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from bench.harness import wheels
-from bench.metrics.features import EFFICIENTNET
+from bench.metrics.extractors.efficientnet_lite0 import EFFICIENTNET
 from bench.values import UserError
 from tests.elsewhere import made_source, made_wheel
 

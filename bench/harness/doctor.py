@@ -1,7 +1,6 @@
 """What this machine offers, said before a run finds out."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -11,7 +10,7 @@ from bench.harness.fast import told_format
 from bench.meters.energy import gpu_source
 from bench.meters.host import host_source
 from bench.meters.nvml import NoGpuEnergy
-from bench.metrics.pretrained import CLIP_FILE, DINOV2_FILES, INCEPTION_FILE, checkpoint
+from bench.metrics.source import Source, Weights, sources
 from bench.registry import discover
 from bench.values import UserError
 
@@ -32,8 +31,7 @@ def examine() -> list[Finding]:
     registry = discover()
     found.append(Finding("strategies", True, f"{len(list(registry))} registered"))
     found += [Finding(f"plug-in {p.origin}", False, p.reason) for p in registry.problems]
-    found.append(_weights("Inception", INCEPTION_FILE, "no FID; see --inception-weights and --download"))
-    found += [_weights("DINOv2", Path(DINOV2_FILES[1]).name, "no FD on DINOv2"), _weights("CLIP", CLIP_FILE, "no FD on CLIP")]
+    found += [_weights(name, source) for name, source in sources().items()]
     return found + [_data(name) for name in LOADERS]
 
 
@@ -47,9 +45,9 @@ def _energy(device: torch.device) -> Finding:
     return Finding("energy", True, f"{gpu.source} of the GPU")
 
 
-def _weights(network: str, name: str, without: str) -> Finding:
-    path = checkpoint(name)
-    return Finding(f"{network} weights", path.is_file(), str(path) if path.is_file() else f"not found: {without}")
+def _weights(name: str, source: Source) -> Finding:
+    path = source.file(Weights())
+    return Finding(f"{name} weights", path.is_file(), str(path) if path.is_file() else f"not found: {source.without}")
 
 
 def _data(name: str) -> Finding:

@@ -18,8 +18,7 @@ from bench.harness.scenes import task_identity, unsupported
 from bench.harness.suite import OWN, Suite
 from bench.hints import near
 from bench.identity.roots import strategy_hash
-from bench.metrics.features import EFFICIENTNET, EFFICIENTNET_SIDE, efficientnet_file, file_hash
-from bench.metrics.pretrained import CLIP, CLIP_FILE, DINOV2, DINOV2_FILES, INCEPTION, INCEPTION_FILE, checkpoint
+from bench.metrics.source import Weights, sources
 from bench.registry import USER, Registry
 from bench.values import COMPUTE, Cell, Compute, UserError, Workload, digest
 
@@ -150,19 +149,12 @@ def reference_hash(suite: Suite, data: DataSet, options: Options, task: Task) ->
 
 
 def _extractor_identity(name: str, suite: Suite, data: DataSet, options: Options) -> str:
-    """What stands for an extractor before it is loaded: its training, or the hash of its weights' file."""
-    files = {
-        INCEPTION: lambda: options.inception_weights or checkpoint(INCEPTION_FILE),
-        DINOV2: lambda: checkpoint(Path(DINOV2_FILES[1]).name),
-        CLIP: lambda: checkpoint(CLIP_FILE),
-        EFFICIENTNET: efficientnet_file,
-    }
+    """What stands for an extractor before it is loaded: its training, or its weights' file."""
     if name == OWN:
         return asset_id(FEATURE_CLASSIFIER, data, suite.budget)
-    if name not in files:
-        raise UserError(f"unknown extractor '{name}'{near(name, [*files, OWN])}")
-    side = EFFICIENTNET_SIDE if name == EFFICIENTNET else ""
-    return f"{file_hash(files[name]())}{side}"
+    if name not in sources():
+        raise UserError(f"unknown extractor '{name}'{near(name, [*sources(), OWN])}")
+    return sources()[name].identity(Weights(inception=options.inception_weights))
 
 
 def _asset_ids(card: Card, data: DataSet, suite: Suite) -> dict[str, str]:

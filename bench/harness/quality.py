@@ -15,8 +15,8 @@ from bench.harness.scene import Scene, Target
 from bench.harness.suite import OWN
 from bench.measures import Measure, measured, missing
 from bench.metrics import authenticity, faithfulness, fidelity
-from bench.metrics.features import EFFICIENTNET, Extractor, ExtractorUnavailable, Features, clip_classifier, efficientnet, own_classifier
-from bench.metrics.pretrained import CLIP, DINOV2, INCEPTION, clip, dinov2, inception
+from bench.metrics.features import Extractor, ExtractorUnavailable, Features, clip_classifier, own_classifier
+from bench.metrics.source import Weights, sources
 from bench.nets.classifier import Classifier
 from bench.nets.clip_classifier import ClipClassifier
 
@@ -34,9 +34,9 @@ class Yardstick:
 class Judge:
     """Scores samples; `weights` and `download` say where Inception may come from, `folder` keeps what was extracted."""
 
-    def __init__(self, scene: Scene, assets: Assets, folder: Path, weights: Path | None, download: bool) -> None:
+    def __init__(self, scene: Scene, assets: Assets, folder: Path, weights: Weights) -> None:
         self._scene, self._assets, self._device, self._folder = scene, assets, scene.device, folder
-        self._weights, self._download = weights, download
+        self._weights = weights
         self._extractors: dict[str, Extractor | str] = {}
         self._yardsticks: dict[str, Yardstick] = {}
         self._wanted: dict[tuple[str, int], Tensor] = {}
@@ -131,16 +131,9 @@ class Judge:
 
     def _extractor(self, name: str) -> Extractor | str:
         """The extractor, loaded once, or why there is none."""
-        makers = {
-            INCEPTION: lambda: inception(self._device, self._weights, self._download),
-            DINOV2: lambda: dinov2(self._device),
-            CLIP: lambda: clip(self._device),
-            EFFICIENTNET: lambda: efficientnet(self._device),
-            OWN: self._own,
-        }
         if name not in self._extractors:
             try:
-                self._extractors[name] = makers[name]()
+                self._extractors[name] = self._own() if name == OWN else sources()[name].load(self._device, self._weights)
             except ExtractorUnavailable as error:
                 self._extractors[name] = str(error)
         return self._extractors[name]

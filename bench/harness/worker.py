@@ -29,6 +29,7 @@ from bench.harness.store import Store
 from bench.meters.carbon import place
 from bench.meters.energy import idle_power
 from bench.meters.host import Host
+from bench.metrics.source import Weights
 from bench.registry import discover
 from bench.values import Cell, Status, UserError
 
@@ -111,7 +112,8 @@ class Workshop:
         where = place(options.country)
         assets = Assets(self._setup.assets, data, kit, where)
         scene = scene_of(cell.workload.task, data, self._device, cell.budget.n_samples)
-        judge = Judge(scene, assets, self._setup.assets, options.inception_weights, options.data.download)
+        weights = Weights(inception=options.inception_weights, download=options.data.download)
+        judge = Judge(scene, assets, self._setup.assets, weights)
         return assets, Bench(scene, assets, judge, where, self._report)
 
 

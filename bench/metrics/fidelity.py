@@ -17,9 +17,9 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from bench.intervals import jackknifed, share, student
 from bench.measures import Measure, measured, missing
+from bench.metrics.extractors.inception import INCEPTION
 from bench.metrics.features import Features, Signature
 from bench.metrics.frechet import BLOCKS, Root, measures
-from bench.metrics.pretrained import INCEPTION
 
 FORMULAS = ("fid", "fid_infinity", "inception_score", "kid", "precision", "recall")
 RNG_SEED = 2020  # torch-fidelity's default

@@ -10,7 +10,7 @@ from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor, extract_featuresdict_from_input_id
 
 from bench.data.datasets import DataSource, load
-from bench.metrics.features import efficientnet
+from bench.metrics.extractors.efficientnet_lite0 import efficientnet
 from bench.metrics.fidelity import Reference, scores
 from bench.metrics.frechet import Statistics, distance, root_of
 from tests.oracles import Rgb
