@@ -108,8 +108,7 @@ def discover(plugins: Sequence[Path] = ()) -> Registry:
     """Import built-ins, entry points and plug-in files once. A broken one becomes a `Problem`; a broken FILE is the user's error."""
     package = importlib.import_module(BUILT_IN)
     for module in pkgutil.walk_packages(package.__path__, prefix=f"{BUILT_IN}."):
-        if not module.ispkg:
-            _import(module.name, origin_name=module.name)
+        _import(module.name, origin_name=module.name)
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         _import(entry.module, origin_name=f"entry point {entry.name} ({entry.value})")
     for path in plugins:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from bench.cli import main
+from bench.cli.main import main
 from bench.identity import reach
 from bench.registry import REGISTRY, USER
 from bench.values import Record

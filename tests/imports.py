@@ -5,11 +5,11 @@ import importlib
 from bench.registry import discover
 
 for name in (
-    "bench.cli",
-    "bench.harness.run",
-    "bench.harness.worker",
-    "bench.report.page",
-    "bench.report.tables",
+    "bench.cli.main",
+    "bench.harness.run.session",
+    "bench.harness.run.worker",
+    "bench.report.page.write",
+    "bench.report.leaderboard.terminal",
     "itables",
     "matplotlib.backends.backend_svg",
     "sklearn.datasets",

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from bench.cards import Edit
 from bench.contract import Draws, EditRequest, Kit, Request
 from bench.data.datasets import DataSource, load
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.harness.scenes import scene_of
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.nets.ema import seeded
 from bench.nets.unet import UNet
+from bench.tasks.scenes import scene_of
 from bench.testing.subject import BUDGET
 from bench.values import Workload
 

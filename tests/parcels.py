@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from bench.harness.store import RECORD
+from bench.records.store import RECORD
 from bench.values import Record
 
 PLACE = "tiny/cpu-test"

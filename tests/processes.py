@@ -68,7 +68,7 @@ class Running:
 
 
 def _main(folder: str, files: Sequence[str], words: Sequence[str]) -> None:
-    from bench.cli import main
+    from bench.cli.main import main
     from bench.report import plots
 
     os.setsid()

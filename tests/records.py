@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from bench.cards import Card, Claim, Heading, Relation
 from bench.measures import Energy, EnergySource, Measure, SampleCost, TrainCost, measured, missing
-from bench.report.compare import Comparison
+from bench.report.comparison.verdicts import Comparison
 from bench.values import Budget, Cell, Provenance, Record, Status, Workload
 
 BETTER_THAN_DDPM = Claim(

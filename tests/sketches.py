@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from bench.harness.store import Store
 from bench.measures import Measure
-from bench.report.frame import board, by_task
+from bench.records.store import Store
+from bench.report.leaderboard.board import board, by_task
 from bench.report.plots import draw, sketches
 from bench.report.plots.canvas import Figure, Sketch, house_style
 from bench.values import Record

@@ -12,17 +12,17 @@ from torch import Tensor
 from bench.cards import Degradation, Edit, FewShot, Generate, Restore, Task, Video, task_name
 from bench.contract import Kit
 from bench.data.datasets import DataSet, DataSource, load
-from bench.harness.assets import Assets
-from bench.harness.extracted import Extracted
-from bench.harness.quality import Judge
-from bench.harness.scenes import scene_of
-from bench.harness.store import Store
+from bench.harness.assets.trained import Assets
+from bench.harness.cell.features import Extracted
+from bench.harness.cell.scoring import Judge
 from bench.measures import NOT_RECORDED, Measure, missing
 from bench.metrics import authenticity
 from bench.metrics.authenticity import copied, distances
 from bench.metrics.source import Weights
-from bench.report.frame import board
-from bench.report.page import write
+from bench.records.store import Store
+from bench.report.leaderboard.board import board
+from bench.report.page.write import write
+from bench.tasks.scenes import scene_of
 from bench.values import Budget, Record, Workload
 from tests.records import made_record, with_scores
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.harness.batches import Batches, out_of_memory
+from bench.harness.memory import Batches, out_of_memory
 
 CPU = torch.device("cpu")
 REAL = 2**62  # bytes that no machine has

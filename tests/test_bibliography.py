@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate
 
-from bench.report.bibliography import bibtex, escaped
+from bench.report.survey.bibliography import bibtex, escaped
 from bench.survey import ROWS
 from tests.records import made_record
 

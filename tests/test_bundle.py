@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from bench.data.datasets import DEBIAN_FASHION
-from bench.harness.arrive import lacking
-from bench.harness.bundle import MB, Order, gather, refuse_occupied, script, sealed, sizes, source, write
-from bench.harness.plan import Options
-from bench.harness.suite import load
-from bench.harness.wheels import direct
+from bench.harness.plan.cells import Options
 from bench.metrics.extractors.efficientnet_lite0 import EFFICIENTNET
+from bench.offline.bundle import MB, Order, gather, refuse_occupied, script, sealed, sizes, source, write
+from bench.offline.install import lacking
+from bench.offline.wheels import direct
 from bench.registry import discover
+from bench.suites.suite import load
 from bench.values import UserError
 from tests.conftest import Run
 from tests.elsewhere import HERE, machine, made_wheel, run

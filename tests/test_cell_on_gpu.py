@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.harness import assets
-from bench.harness.jobs import CellJob, Done, Setup, ShardJob
-from bench.harness.plan import Options, plan
-from bench.harness.store import Store, read_record
-from bench.harness.suite import load
-from bench.harness.worker import Workshop
+from bench.harness.assets import trained as assets
+from bench.harness.plan.cells import Options, plan
+from bench.harness.run.messages import CellJob, Done, Setup, ShardJob
+from bench.harness.run.worker import Workshop
 from bench.measures import EnergySource, measured
 from bench.meters import energy
 from bench.metrics.extractors.efficientnet_lite0 import efficientnet
+from bench.records.store import Store, read_record
 from bench.registry import discover
+from bench.suites.suite import load
 from bench.testing.played import GPU, HOST, played_gpu
 from bench.values import Cell, Record, Status
 from tests.conftest import TINY_SUITE

@@ -12,16 +12,16 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from bench.contract import Denoiser, Strategy
-from bench.diffusion import sde
-from bench.diffusion.analytic import optimal_variance
-from bench.diffusion.churn import Churn, churned
+from bench.diffusion.denoisers.exact import GaussianDenoiser, MixtureDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser, Wrapped
 from bench.diffusion.gaussian import forward_variance, posterior_variance
 from bench.diffusion.grids import Grid, karras, leading, linspace, log_snr, quadratic, trailing
 from bench.diffusion.loops import Variance, ancestral, ddim
-from bench.diffusion.oracle import GaussianDenoiser, MixtureDenoiser
-from bench.diffusion.parametrise import EpsDenoiser, Wrapped
-from bench.diffusion.runge_kutta import EULER, HEUN
 from bench.diffusion.schedules import cosine_alpha_bar, linear_alpha_bar, scaled_linear_alpha_bar, sigma_of, within
+from bench.diffusion.solvers import sde
+from bench.diffusion.solvers.analytic import optimal_variance
+from bench.diffusion.solvers.churn import Churn, churned
+from bench.diffusion.solvers.runge_kutta import EULER, HEUN
 from strategies.eds.representation.ddim import DDIM
 from strategies.eds.score_sde.emsde import EMSDE
 from strategies.eds.score_sde.pf_ode import Sampler, ScoreSDE

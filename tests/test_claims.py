@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from bench.cards import Edit
-from bench.report.claims import Verdict, audit, claims_table
+from bench.report.survey.claims import Verdict, audit, claims_table
 from bench.values import Record
 from tests.records import later, made_record
 

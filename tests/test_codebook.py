@@ -5,7 +5,7 @@ import torch
 from bench.nets.codebook import CodebookAutoencoder, straight_through
 from bench.nets.ema import seeded
 from bench.testing.subject import tiny_assets
-from bench.training.codebook import build_codebook, fit_codebook
+from strategies.eds.state_space.vq_diffusion.codebook_training import build_codebook, fit_codebook
 from tests.oracles import kit_of
 
 K, T = 5, 6

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from bench.cards import Edit
-from bench.harness.store import Store
-from bench.harness.wanted import wanted
 from bench.measures import EnergySource, Measure, measured
-from bench.report.compare import Verdict, compare, regressions, tally
-from bench.report.paired import Basis
-from bench.report.quantities import Kind
-from bench.report.select import Match, matches
+from bench.records.names import wanted
+from bench.records.store import Store
+from bench.report.comparison.matching import Match, matches
+from bench.report.comparison.paired import Basis
+from bench.report.comparison.quantities import Kind
+from bench.report.comparison.verdicts import Verdict, compare, regressions, tally
 from bench.values import Record, UserError
 from tests.conftest import Run
 from tests.records import failed_record, made_record, of_key, with_scores
@@ -242,9 +242,9 @@ def test_the_exit_code_is_a_gate(bench: Run, duel: Path) -> None:
 
 def test_comparison_loads_no_torch(duel: Path) -> None:
     code = (
-        "import sys, bench.cli\n"
+        "import sys, bench.cli.main\n"
         f"sys.argv = ['bench', 'compare', 'ddpm', 'ddim', '--results', {str(duel)!r}]\n"
-        "try:\n    bench.cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "try:\n    bench.cli.main.main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'torch', 'sklearn', 'matplotlib', 'codecarbon'} & set(sys.modules)\nassert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.harness.store import Store
 from bench.measures import Conditions, Measure, measured, missing
-from bench.report.compare import Verdict, compare, compare_all
-from bench.report.compare_page import BAR, MARKS, Homes, bar, write
-from bench.report.select import matches
+from bench.records.store import Store
+from bench.report.comparison.matching import matches
+from bench.report.comparison.page import BAR, MARKS, Homes, bar, write
+from bench.report.comparison.verdicts import Verdict, compare, compare_all
 from bench.values import Record, UserError
 from tests.records import made_record, of_key, with_scores
 

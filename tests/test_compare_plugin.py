@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from bench.cards import Params
-from bench.harness import suite
-from bench.harness.contest import narrowed, take_over
-from bench.harness.environment import device_name
-from bench.harness.plan import Options, plan
-from bench.harness.run import open_store
-from bench.harness.store import Store
+from bench.harness.machine import device_name
+from bench.harness.plan.cells import Options, plan
+from bench.harness.plan.comparison import narrowed, take_over
+from bench.harness.run.session import open_store
+from bench.records.store import Store
 from bench.registry import discover
+from bench.suites import suite
 from bench.values import Record, Status, UserError
 from tests.conftest import Run
 from tests.records import failed_record, made_record

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.harness.environment import system
+from bench.harness.machine import system
 from bench.measures import Measure, measured, missing
 from bench.meters.conditions import State, conditions_between, gpu_state, state_of
 

@@ -5,9 +5,9 @@ import time
 
 from rich.console import Console
 
-from bench.harness import suite
-from bench.harness.jobs import Tick
-from bench.harness.show import Display
+from bench.harness.run.messages import Tick
+from bench.harness.run.progress import Display
+from bench.suites import suite
 from bench.values import Status
 from tests.records import made_cell
 

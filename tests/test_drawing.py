@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.harness.drawing import TRIALS, Trials, best_batch, draw_all, draw_some
-from bench.harness.execute import evaluations_ratio
-from bench.harness.shards import Shards, gaps
+from bench.harness.cell.execute import evaluations_ratio
+from bench.harness.cell.sampling import TRIALS, Trials, best_batch, draw_all, draw_some
+from bench.harness.cell.shards import Shards, gaps
 from bench.meters.carbon import WORLD
 from bench.values import Cell
 from tests.records import made_cell

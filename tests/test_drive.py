@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench.harness import drive
-from bench.harness.drive import TRIES, Claim, Desk, Drive, Ended
-from bench.harness.engine import News
-from bench.harness.jobs import CellJob, Done, Job, Lost, Message, Refused, Tick
+from bench.harness.run import dispatch as drive
+from bench.harness.run.dispatch import TRIES, Claim, Desk, Drive, Ended
+from bench.harness.run.engine import News
+from bench.harness.run.messages import CellJob, Done, Job, Lost, Message, Refused, Tick
 from bench.values import Status, UserError
 from tests.records import made_record
 

@@ -8,15 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.harness.extracted import Extracted
-from bench.harness.jobs import CellJob, Done, Setup, ShardJob
-from bench.harness.plan import Options, plan
-from bench.harness.store import Store, read_record
-from bench.harness.suite import load
-from bench.harness.worker import Workshop
+from bench.harness.cell.features import Extracted
+from bench.harness.plan.cells import Options, plan
+from bench.harness.run.messages import CellJob, Done, Setup, ShardJob
+from bench.harness.run.worker import Workshop
 from bench.measures import Measure
 from bench.metrics.features import BATCH, Extractor, Features, Signature
+from bench.records.store import Store, read_record
 from bench.registry import discover
+from bench.suites.suite import load
 from bench.values import Cell, Status
 from tests.conftest import TINY_SUITE
 from tests.fakes import CPU

@@ -11,7 +11,7 @@ from torch_fidelity.feature_extractor_clip import CLIPVisual
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from bench.data.datasets import DataSource, load
-from bench.harness.references import reference, reference_key
+from bench.harness.cell.reference import reference, reference_key
 from bench.metrics.extractors.clip import CLIP_FILE, clip
 from bench.metrics.extractors.dinov2 import DINOV2_FILES, dinov2
 from bench.metrics.extractors.efficientnet_lite0 import EFFICIENTNET, efficientnet

@@ -9,24 +9,24 @@ import pytest
 import torch
 from torch import nn
 
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.grids import leading
 from bench.diffusion.loops import ddim
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
-from bench.harness import fast
-from bench.harness.jobs import CellJob, Done, Setup
-from bench.harness.plan import Options, plan
-from bench.harness.store import Store, read_record
-from bench.harness.suite import load
-from bench.harness.worker import Workshop
+from bench.harness.assets import compiled as fast
+from bench.harness.plan.cells import Options, plan
+from bench.harness.run.messages import CellJob, Done, Setup
+from bench.harness.run.worker import Workshop
 from bench.measures import measured
 from bench.meters.calls import counted
 from bench.nets.ema import seeded
+from bench.records.store import Store, read_record
 from bench.registry import discover
-from bench.report.claims import Verdict, audit
-from bench.report.frame import board
-from bench.report.select import matches
+from bench.report.comparison.matching import matches
+from bench.report.leaderboard.board import board
+from bench.report.survey.claims import Verdict, audit
+from bench.suites.suite import load
 from bench.values import Cell, Compute, Record, Status
 from tests.fakes import CPU
 from tests.oracles import Small

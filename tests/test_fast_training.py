@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.cli.options import trained_by
 from bench.contract import Evaluation, Kit
 from bench.data.datasets import DataSource, load
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.harness import fast
-from bench.harness.assets import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, RECIPES, asset_id, priced
-from bench.harness.plan import Options, plan
-from bench.harness.suite import load as load_suite
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
+from bench.harness.assets import compiled as fast
+from bench.harness.assets.trained import CLIP_CLASSIFIER, FEATURE_CLASSIFIER, RECIPES, asset_id, priced
+from bench.harness.plan.cells import Options, plan
 from bench.meters.carbon import WORLD
 from bench.nets.autoencoder import Autoencoder
 from bench.nets.ema import seeded
-from bench.options import trained_by
 from bench.registry import discover
+from bench.suites.suite import load as load_suite
 from bench.testing.checks import check_training
 from bench.training.adversarial import Game, gradient_penalty, train_game
 from bench.training.noise_prediction import eps_loss, unweighted

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser
-from bench.diffusion.flow import dequantised, discrete_nats, exact_trace, flow_likelihood, log_density, rademacher
+from bench.diffusion.denoisers.exact import GaussianDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.grids import leading, span
 from bench.diffusion.likelihood import gaussian_bound
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
+from bench.diffusion.solvers.flow import dequantised, discrete_nats, exact_trace, flow_likelihood, log_density, rademacher
 from tests.oracles import Recorded
 from tests.oracles import denoiser as unet_denoiser
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from bench import printing
-from bench.harness import forecast as forecasts
-from bench.harness.forecast import BYTES_PER_CELL, base_flops, forecast, readable
+from bench.cli import printing
+from bench.harness.plan import forecast as forecasts
+from bench.harness.plan.forecast import BYTES_PER_CELL, base_flops, forecast, readable
 from bench.measures import measured
 from bench.meters.carbon import WORLD
 from bench.meters.latency import Latency

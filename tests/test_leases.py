@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness import leases
-from bench.harness.leases import Leases, birth, machine
+from bench.harness.run import leases
+from bench.harness.run.leases import Leases, birth, machine
 from bench.values import UserError
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.diffusion.denoisers.exact import GaussianDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.gaussian import forward_variance, posterior_variance
 from bench.diffusion.grids import leading
 from bench.diffusion.likelihood import TERMS, bits_per_dim, discretised_gaussian, gaussian_bound, prior_divergence, systematic
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 
 VARIANCE = 0.04  # of data in [-1, 1]: the grey levels' bins are fine against it, and clipping is rare

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness.merge import Fate, merge
-from bench.harness.parcels import PARCEL_BYTES
-from bench.harness.store import Store, dump, write_atomic
 from bench.measures import TrainCost
+from bench.offline.merge import Fate, merge
+from bench.offline.parcels import PARCEL_BYTES
+from bench.records.store import Store, dump, write_atomic
 from bench.values import Status, UserError
 from tests.parcels import PLACE, checkpoint, parcel, record_file, tree
 from tests.records import made_record, made_train
@@ -103,7 +103,7 @@ HOSTILE = {
     "parent as a suite": (f"../cpu/records/{'1' * 16}.json", b"{}"),
     "parent as a device": (f"tiny/../records/{'1' * 16}.json", b"{}"),
     "another place": (f"{PLACE}/notes.txt", b"x"),
-    "script": ("bench/cli.py", b"x"),
+    "script": ("bench/__init__.py", b"x"),
     "hidden": (f".git/hooks/records/{'1' * 16}.json", b"x"),
     "line break": (f"{PLACE}/records/{'1' * 16}.json\n", b"x"),
     "store among the assets": (f"assets/cpu/records/{'1' * 16}.json", b"x"),

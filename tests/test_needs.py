@@ -6,10 +6,10 @@ from PIL import Image
 
 from bench.cards import Need
 from bench.data.datasets import DataSource, load
-from bench.harness.needs import lacking
-from bench.harness.plan import Options, plan
-from bench.harness.suite import load as load_suite
+from bench.harness.plan.cells import Options, plan
+from bench.harness.plan.needs import lacking
 from bench.registry import discover
+from bench.suites.suite import load as load_suite
 from bench.values import Budget
 from tests.conftest import Run
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bench.diffusion.noise import SeededDraws
+from bench.diffusion.draws import SeededDraws
 
 
 def test_image_does_not_depend_on_its_batch() -> None:

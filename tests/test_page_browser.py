@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from bench.cards import Edit
-from bench.harness.store import Store
 from bench.measures import Measure
-from bench.report.page import write
+from bench.records.store import Store
+from bench.report.page.write import write
 from bench.values import Record
 from tests.browser import Page, browser, chromium
 from tests.records import failed_record, made_record

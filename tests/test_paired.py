@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.measures import Measure, measured
-from bench.report.compare import Comparison, Verdict, compare, compare_all
-from bench.report.paired import Basis, difference, holm
+from bench.report.comparison.paired import Basis, difference, holm
+from bench.report.comparison.verdicts import Comparison, Verdict, compare, compare_all
 from bench.values import Record
 from tests.records import made_record, of_key, with_scores
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.harness.merge import Fate, merge
-from bench.harness.parcels import PARCELS, Kind, distribute, kind_of, pack
-from bench.harness.store import Store, dump, planned_states, write_atomic
 from bench.measures import TrainCost
+from bench.offline.merge import Fate, merge
+from bench.offline.parcels import PARCELS, Kind, distribute, kind_of, pack
+from bench.records.store import Store, dump, planned_states, write_atomic
 from bench.values import Cell, UserError
 from tests.conftest import Run
 from tests.parcels import PLACE, checkpoint, parcel, tree

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.measures import Measure, measured
-from bench.report.pareto import Box, hypervolume, membership, pareto
+from bench.report.plots.pareto import Box, hypervolume, membership, pareto
 
 BLOCKS = 20
 

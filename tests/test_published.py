@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness.store import PUBLISHED, Store
-from bench.report.frame import Board, board, latest
+from bench.records.store import PUBLISHED, Store
+from bench.report.leaderboard.board import Board, board, latest
 from bench.values import Record, Status
 
 ROOT = Path(__file__).parent.parent / PUBLISHED

@@ -11,14 +11,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench.harness.drive import Claim, Desk, Drive
-from bench.harness.engines.ray import RayEngine
-from bench.harness.jobs import CellJob, Setup
-from bench.harness.plan import Options, plan
-from bench.harness.run import Outcome, run
-from bench.harness.show import Display
-from bench.harness.suite import load
+from bench.harness.plan.cells import Options, plan
+from bench.harness.run.dispatch import Claim, Desk, Drive
+from bench.harness.run.engines.ray import RayEngine
+from bench.harness.run.messages import CellJob, Setup
+from bench.harness.run.progress import Display
+from bench.harness.run.session import Outcome, run
 from bench.registry import discover
+from bench.suites.suite import load
 from bench.values import Status, UserError
 from tests.conftest import TINY_SUITE
 from tests.test_drive import no_bar

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from bench.cards import Degradation, Restore
-from bench.harness.store import Store
 from bench.measures import missing
-from bench.report.frame import board, comparable, latest, number
-from bench.report.page import write
-from bench.report.pareto import pareto
-from bench.report.shell import breakable, items, noted
-from bench.report.view import Notes, provenance, rankings, samples
+from bench.records.store import Store
+from bench.report.leaderboard.board import board, comparable, latest, number
+from bench.report.page.render import breakable, items, noted
+from bench.report.page.view import Notes, provenance, rankings, samples
+from bench.report.page.write import write
+from bench.report.plots.pareto import pareto
 from bench.values import Record, UserError
 from tests.records import failed_record, later, made_record
 
@@ -139,7 +139,7 @@ def test_notes_hold_the_whole_reason_once(records: list[Record]) -> None:
 
 
 def test_long_rankings_say_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.report.view.ROWS", 4)
+    monkeypatch.setattr("bench.report.page.view.ROWS", 4)
     many = [made_record("eds.representation.ddim", steps=k, quality=float(k)) for k in range(1, 8)]
     (ranking,) = rankings({"generate": board(many)}, Notes())
     assert ranking.left_out == 3 and [row.cells[0].text for row in ranking.rows] == ["1", "2", "3", "4"]

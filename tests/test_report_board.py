@@ -11,12 +11,12 @@ from scipy import stats
 
 from bench.cards import Heading
 from bench.measures import EnergySource, Measure, measured, missing
-from bench.report import tables
-from bench.report.breakeven import Footprint, baseline, breakeven, breakevens
-from bench.report.collector import at_rest
-from bench.report.frame import board, code_state
-from bench.report.getters import half, times
-from bench.report.seeds import over_seeds, within_bounds
+from bench.report.leaderboard import terminal as tables
+from bench.report.leaderboard.board import board, code_state
+from bench.report.leaderboard.breakeven import Footprint, baseline, breakeven, breakevens
+from bench.report.leaderboard.from_record import half, times
+from bench.report.leaderboard.seeds import over_seeds, within_bounds
+from bench.report.page.collector import at_rest
 from bench.values import Record
 from tests.records import failed_record, made_energy, made_record, made_train
 

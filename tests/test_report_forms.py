@@ -10,10 +10,10 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from bench import printing
+from bench.cli import printing
 from bench.measures import Measure
-from bench.report.forms import latex, markdown, of_board, write_forms
-from bench.report.frame import Board, board
+from bench.report.leaderboard.board import Board, board
+from bench.report.page.files import latex, markdown, of_board, write_forms
 from bench.values import Record
 from tests.records import made_record
 

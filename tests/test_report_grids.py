@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.text import Annotation
 from PIL import Image
 
-from bench.harness.store import Store
+from bench.records.store import Store
 from bench.report.plots.canvas import house_style, save
 from tests.sketches import DDIM, DDPM, RDM, sketched, some
 

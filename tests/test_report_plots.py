@@ -14,7 +14,7 @@ from PIL import Image
 
 from bench.cards import Heading
 from bench.measures import Measure, measured, missing
-from bench.report.frame import board
+from bench.report.leaderboard.board import board
 from bench.report.plots.canvas import WIDTH, Sketch, house_style, marks, save, settle, sheet
 from bench.report.plots.cloud import clouds
 from bench.report.plots.energy import images_to_equal

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from bench.measures import measured
-from bench.report.frame import board, by_task
-from bench.report.survey_tables import SurveyTable, survey_tables
+from bench.report.leaderboard.board import board, by_task
+from bench.report.survey.tables import SurveyTable, survey_tables
 from bench.survey import ROWS
 from bench.survey.errata import ERRATA, errata
 from bench.survey.published import PUBLISHED, Grade, figures
@@ -169,7 +169,7 @@ def test_a_failure_is_no_measurement() -> None:
 
 
 def test_states_of_a_row_with_several_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("bench.survey", "bench.report.survey_tables"):
+    for module in ("bench.survey", "bench.report.survey.tables"):
         monkeypatch.setattr(f"{module}.implemented", lambda name: name not in ("eps.noise.gddim", "eds.pyramidal.frido"))
     one, two, _, bottom = tables(
         made_record("eds.guidance.adm", steps=5, quality=1.0), made_record("eps.noise.ngddpm", steps=5, quality=1.0)

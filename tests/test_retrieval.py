@@ -9,8 +9,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from bench.contract import Kit
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.retrieval import Database, RetrievalModel, embeddings, nearest, others, pick, proposal
+from bench.diffusion.conditioning.retrieval import Database, RetrievalModel, embeddings, nearest, others, pick, proposal
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.nets.context import Conditioned, ContextUNet
 from bench.nets.ema import frozen, seeded
 from bench.testing.subject import tiny_assets

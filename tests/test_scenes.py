@@ -12,9 +12,9 @@ from bench.data.clips import clips
 from bench.data.datasets import DataSet, DataSource, load
 from bench.data.guides import drawings
 from bench.data.images import to_model
-from bench.harness.samples import exhibit
-from bench.harness.scene import Scene
-from bench.harness.scenes import sample_shape, scene_of, task_identity, unsupported
+from bench.harness.cell.grid import exhibit
+from bench.tasks.scene import Scene
+from bench.tasks.scenes import sample_shape, scene_of, task_identity, unsupported
 
 CPU = torch.device("cpu")
 TASKS: tuple[Task, ...] = (

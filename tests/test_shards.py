@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.harness.shards import Shard, Shards, Taken, drawn_whole, gaps
+from bench.harness.cell.shards import Shard, Shards, Taken, drawn_whole, gaps
 
 
 def shard(first: int, count: int) -> Shard:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench.harness.engines.local import LocalEngine
-from bench.harness.plan import Options
-from bench.harness.run import run
-from bench.harness.runner import LEAST, shard_jobs
-from bench.harness.show import Display
-from bench.harness.suite import load
+from bench.harness.plan.cells import Options
+from bench.harness.run.engines.local import LocalEngine
+from bench.harness.run.progress import Display
+from bench.harness.run.runner import LEAST, shard_jobs
+from bench.harness.run.session import run
 from bench.registry import discover
+from bench.suites.suite import load
 from tests.conftest import TINY_SUITE
 from tests.records import made_cell
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness.store import (
+from bench.records.store import (
     RECORD,
     Store,
     dump,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness import suite
 from bench.registry import Registry, discover, load_file
+from bench.suites import suite
 from bench.values import UserError
 from strategies.eds.representation.ddim import DDIM
 

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from bench.cards import Degradation, Edit, Restore, Task, Video
-from bench.harness.store import Store
 from bench.measures import measured
-from bench.report.claims import Verdict, audit
-from bench.report.compare import compare
-from bench.report.frame import by_task, latest
-from bench.report.page import write
-from bench.report.select import matches
+from bench.records.store import Store
+from bench.report.comparison.matching import matches
+from bench.report.comparison.verdicts import compare
+from bench.report.leaderboard.board import by_task, latest
+from bench.report.page.write import write
+from bench.report.survey.claims import Verdict, audit
 from bench.values import Record, UserError, configuration
 from tests.records import BETTER_THAN_DDPM, later, made_record
 

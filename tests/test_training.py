@@ -10,7 +10,7 @@ from torch import nn
 from bench.cards import AssetName
 from bench.contract import UndeclaredAsset
 from bench.data.datasets import DataSource, load
-from bench.harness.assets import FEATURE_CLASSIFIER, RECIPES, Assets, SeenImages, asset_id, closure
+from bench.harness.assets.trained import FEATURE_CLASSIFIER, RECIPES, Assets, SeenImages, asset_id, closure
 from bench.nets.classifier import Classifier, NoisyClassifier, accuracy, predictions
 from bench.nets.ema import update_average
 from bench.testing.subject import BUDGET, tiny_assets

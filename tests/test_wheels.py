@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-from bench.harness import wheels
 from bench.metrics.extractors.efficientnet_lite0 import EFFICIENTNET
+from bench.offline import wheels
 from bench.values import UserError
 from tests.elsewhere import made_source, made_wheel
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.harness.environment import device_name
-from bench.harness.jobs import Setup
-from bench.harness.plan import Options, fit_key, plan
-from bench.harness.store import read_record
-from bench.harness.suite import load
+from bench.cli.options import EngineName, divide, engine_of
+from bench.harness.machine import device_name
+from bench.harness.plan.cells import Options, fit_key, plan
+from bench.harness.run.messages import Setup
 from bench.measures import EnergySource, Measure
 from bench.meters import host
 from bench.meters.processor import THREADS, cores
-from bench.options import EngineName, divide, engine_of
+from bench.records.store import read_record
 from bench.registry import discover
+from bench.suites.suite import load
 from bench.values import UserError
 from tests.conftest import Run
 from tests.fakes import CPU

@@ -12,7 +12,7 @@ from bench.identity.sources import source_of
 
 DECORATOR = "register"
 RECIPES = "bench.training.recipes"
-DRAWS = ("bench.diffusion.noise", "SeededDraws")  # makes every image, though strategies only see the protocol
+DRAWS = ("bench.diffusion.draws", "SeededDraws")  # makes every image, though strategies only see the protocol
 
 
 def strategy_hash(strategy: str | Path, assets: Iterable[str]) -> str:

@@ -63,10 +63,16 @@ def status(row: Row, measured: set[str]) -> RowStatus:
 
 
 def implemented(name: str) -> bool:
-    """Whether the strategy's file exists; its path is its name, so nothing need be imported."""
+    """Whether the strategy's file, or its package, exists; its path is its name, so nothing need be imported."""
     spec = find_spec(BUILT_IN)
     folders = spec.submodule_search_locations if spec is not None else None
-    return any(Path(folder, *name.split(".")).with_suffix(".py").is_file() for folder in folders or ())
+    places = [Path(folder, *name.split(".")) for folder in folders or ()]
+    return any(place.with_suffix(".py").is_file() or _is_strategy(place / "__init__.py") for place in places)
+
+
+def _is_strategy(package: Path) -> bool:
+    """Rooms of the taxonomy are packages too, but empty ones."""
+    return package.is_file() and package.stat().st_size > 0
 
 
 def overview(measured: set[str]) -> list[dict[str, object]]:

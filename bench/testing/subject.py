@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from bench.cards import AssetName
 from bench.contract import Evaluation, Kit, LikelihoodStrategy, Request, Strategy, as_written
 from bench.data.datasets import DataSource, load
-from bench.harness.assets import Assets
-from bench.harness.scenes import sample_shape, scene_of
+from bench.harness.assets.trained import Assets
 from bench.registry import Registry
+from bench.tasks.scenes import sample_shape, scene_of
 from bench.testing.played import GPU
 from bench.values import Budget, Workload
 

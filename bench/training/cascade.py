@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bench.contract import Kit
 from bench.data.images import padded
-from bench.diffusion.cascade import FACTOR, Refiner, blurred, condition, enlarged, shrunk
-from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.denoisers.cascade import FACTOR, Refiner, blurred, condition, enlarged, shrunk
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.training.noise_prediction import LABEL_DROPOUT, backbone, eps_loss, unweighted
 from bench.training.train import Loss, drop_labels, noise_like, train
 

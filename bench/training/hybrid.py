@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from bench.contract import Kit
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.reverse_variance import HybridDenoiser, bound_bits, chain
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
+from bench.diffusion.solvers.reverse_variance import HybridDenoiser, bound_bits, chain
 from bench.training.noise_prediction import LABEL_DROPOUT, backbone
 from bench.training.train import Loss, drop_labels, noise_like
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from bench.contract import Denoiser, Kit
 from bench.data.images import to_model
-from bench.diffusion.analytic import bounded_spread, noise_power
 from bench.diffusion.gaussian import forward_variance
 from bench.diffusion.likelihood import discretised_gaussian
+from bench.diffusion.solvers.analytic import bounded_spread, noise_power
 from bench.training.train import noise_like
 
 FEWEST = 10  # images at each level, whatever the share (Analytic-DPM, table 5: as good as 50,000)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.contract import Kit
 from bench.data.images import padded
-from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.diffusion.schedules import alpha_bar_of
 from bench.nets.ema import seeded
 from bench.nets.unet import UNet, unet_for

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Kit
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.retrieval import Database, RetrievalModel, others
+from bench.diffusion.conditioning.retrieval import Database, RetrievalModel, others
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.nets.context import Conditioned, ContextUNet, with_nothing
 from bench.nets.ema import frozen, seeded
 from bench.nets.unet import UNet

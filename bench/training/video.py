@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.contract import Kit
 from bench.data.images import to_model
-from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.diffusion.schedules import alpha_bar_of
 from bench.nets.ema import seeded
 from bench.nets.space_time import SpaceTimeUNet

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.cards import RESTORATIONS, Card, Heading, Need
 from bench.contract import Kit, Request, RestoreRequest, Strategy
 from bench.data.images import to_uint8
-from bench.diffusion.restoration import Evidence, pseudo_inverse
+from bench.diffusion.conditioning.restoration import Evidence, pseudo_inverse
 from bench.registry import register
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bench.cards import RESTORATIONS, AssetName, Card, Heading, Need
 from bench.contract import Denoiser, Kit, Request, RestoreRequest, Strategy
+from bench.diffusion.conditioning.restoration import Evidence, restored
 from bench.diffusion.grids import leading, some
-from bench.diffusion.restoration import Evidence, restored
 from bench.registry import register
 
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.harness.leases import birth
+from bench.harness.run.leases import birth
 
 Harm = Callable[[random.Random, int, Path], None]
 """(random numbers, process id of the run, folder of the results): done at a random moment; the run may be over by then."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.cards import AssetName
-from bench.harness.assets import RECIPES, closure
+from bench.harness.assets.trained import RECIPES, closure
 from bench.identity import reach, sources
 from bench.identity.roots import recipe_hash, strategy_hash
 from bench.identity.sources import PROJECT

@@ -2,8 +2,8 @@
 
 import torch
 
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.diffusion.grids import leading
-from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.nets.ema import seeded
 from bench.nets.unet import unet_for

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.harness.store import RECORD, Store, dump
 from bench.measures import Measure, measured
+from bench.records.store import RECORD, Store, dump
 from bench.survey import rows
 from bench.values import Cell, Record
 from tests.records import made_record

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.training.noise_prediction import LABEL_DROPOUT
 
 smalldiffusion = pytest.importorskip("smalldiffusion", reason="the rival is not installed: it comes with the extra 'perf'")

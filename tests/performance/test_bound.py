@@ -11,11 +11,11 @@ from torch import Tensor
 
 from bench.contract import Denoiser
 from bench.data.images import to_model
+from bench.diffusion.denoisers.exact import GaussianDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.grids import leading
 from bench.diffusion.likelihood import TERMS, bits_per_dim, gaussian_bound
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.testing.subject import tiny_assets

@@ -15,12 +15,12 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor, nn
 
 from bench.data.images import to_uint8
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.grids import leading
 from bench.diffusion.loops import ddim
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
-from bench.harness.fast import number_format
+from bench.harness.assets.compiled import number_format
 from bench.meters.latency import timed
 from bench.nets.ema import seeded
 from tests.performance.ratios import Comparison, compare

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.noise import SeededDraws
 from tests.performance.digits import DEVICE, SHAPE, SIGMAS, STEPS, digits_denoiser
 from tests.performance.ratios import compare
 

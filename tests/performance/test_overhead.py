@@ -2,8 +2,8 @@
 
 import torch
 
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.noise import SeededDraws
 from bench.meters.calls import counted
 from bench.meters.energy import energy_meter
 from bench.meters.memory import peak_memory

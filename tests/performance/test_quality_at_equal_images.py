@@ -18,10 +18,10 @@ from torchvision.transforms import Compose
 from bench.contract import Kit
 from bench.data.datasets import DataSource, load
 from bench.data.images import padded, to_model, to_uint8
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.grids import leading
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.intervals import jackknifed
 from bench.measures import Measure

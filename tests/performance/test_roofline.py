@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bench.data.images import padded
-from bench.harness import suite
 from bench.meters.flops import counted_flops
 from bench.meters.latency import measure, median_interval, timed
 from bench.meters.roofline import Peaks, roof, work_of
 from bench.nets.ema import seeded
 from bench.nets.unet import UNet, unet_for
+from bench.suites import suite
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ON_GPU = DEVICE.type == "cuda"

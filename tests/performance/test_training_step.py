@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from bench.contract import Kit
-from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.diffusion.schedules import alpha_bar_of
-from bench.harness.fast import told_format, trained
+from bench.harness.assets.compiled import told_format, trained
 from bench.nets.ema import seeded
 from bench.training.noise_prediction import eps_loss, unweighted
 from bench.training.recipes.denoiser import build_denoiser

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.images import Pixels
+from bench.diffusion.conditioning.guidance import NoiseShifted, log_p_gradient, mean_shifted
+from bench.diffusion.denoisers.exact import ExactDenoiser
 from bench.diffusion.gaussian import forward_variance
 from bench.diffusion.grids import leading, leading_times
-from bench.diffusion.guidance import NoiseShifted, log_p_gradient, mean_shifted
 from bench.diffusion.loops import start
-from bench.diffusion.oracle import ExactDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.meters.flops import network_flops, trajectory_flops

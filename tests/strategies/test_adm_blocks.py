@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from bench.meters.flops import network_flops
 from bench.meters.params import parameter_count
-from bench.nets.adm_unet import AdmUNet, ResamplingBlock, adm_unet_for, doubled, halved
 from bench.nets.ema import seeded
 from bench.nets.unet import Attention, unet_for
 from bench.testing.subject import tiny_assets
 from strategies.eds.guidance.adm_blocks import ADMBlocks
+from strategies.eds.guidance.adm_blocks.network import AdmUNet, ResamplingBlock, adm_unet_for, doubled, halved
 from strategies.eds.state_space.ddpm import DDPM
 from tests.oracles import denoiser, request
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from bench.data.datasets import DataSource, load
 from bench.data.images import to_model
-from bench.diffusion.cascade import enlarged, shrunk
+from bench.diffusion.denoisers.cascade import enlarged, shrunk
+from bench.diffusion.denoisers.exact import ExactDenoiser
 from bench.diffusion.grids import leading_times
-from bench.diffusion.oracle import ExactDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.meters.flops import network_flops, trajectory_flops

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser
-from bench.diffusion.analytic import Analysed, AnalysedChain, bounded_spread, gentle_end, noise_power, optimal_variance, path_costs
+from bench.diffusion.denoisers.exact import GaussianDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.gaussian import forward_variance, posterior_variance
 from bench.diffusion.grids import at, leading, leading_times
 from bench.diffusion.likelihood import gaussian_bound, prior_divergence
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
+from bench.diffusion.solvers.analytic import Analysed, AnalysedChain, bounded_spread, gentle_end, noise_power, optimal_variance, path_costs
 from bench.training.levels import spread_by_level
 from strategies.eds.representation.ddim import DDIM
 from strategies.eds.state_space.ddpm import DDPM, ReverseVariance

@@ -5,9 +5,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from bench.diffusion.analytic import AnalysedChain, bounded_spread, path_costs
-from bench.diffusion.oracle import GaussianDenoiser
+from bench.diffusion.denoisers.exact import GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
+from bench.diffusion.solvers.analytic import AnalysedChain, bounded_spread, path_costs
 from bench.training.levels import spread_by_level
 from tests.oracles import kit_of
 

@@ -10,16 +10,15 @@ from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from bench.diffusion import frequency
+from bench.diffusion.denoisers.parametrise import VDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.grids import at, leading_times
 from bench.diffusion.likelihood import discretised_gaussian, gaussian_bound
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.parametrise import VDenoiser
 from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of
 from bench.nets.unet import UNet
-from strategies.eds.pyramidal.blur_diffusion import BlurDiffusion, BlurModel, SpectralDenoiser, velocity_loss
+from strategies.eds.pyramidal.blur_diffusion import BlurDiffusion, BlurModel, SpectralDenoiser, frequency, velocity_loss
 from tests.impulses import Impulses
 from tests.oracles import lively_unet, request
 

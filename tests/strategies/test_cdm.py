@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.diffusion.cascade import Cascade, Refiner, blurred, condition, cut, shrunk
+from bench.diffusion.denoisers.cascade import Cascade, Refiner, blurred, condition, cut, shrunk
+from bench.diffusion.denoisers.exact import ExactDenoiser
 from bench.diffusion.grids import leading
-from bench.diffusion.oracle import ExactDenoiser
 from bench.diffusion.schedules import T, linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.meters.flops import network_flops, trajectory_flops

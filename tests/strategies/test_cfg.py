@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.diffusion.oracle import ExactDenoiser
-from bench.diffusion.parametrise import ClassifierFree
+from bench.diffusion.denoisers.exact import ExactDenoiser
+from bench.diffusion.denoisers.parametrise import ClassifierFree
 from bench.meters.calls import counted
 from strategies.eds.guidance.cfg import CFG
 from strategies.eds.representation.ddim import DDIM

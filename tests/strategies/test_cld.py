@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.diffusion.langevin import (
+from bench.diffusion.draws import SeededDraws
+from bench.meters.calls import counted
+from bench.nets.ema import seeded
+from bench.nets.unet import UNet
+from strategies.eds.score_sde.cld import CLD, INTEGRATORS, LangevinModel, hybrid_loss
+from strategies.eds.score_sde.cld.langevin import (
     LAST_TIME,
     Kernel,
     Langevin,
@@ -19,11 +24,6 @@ from bench.diffusion.langevin import (
     quadratic_steps,
     sscs,
 )
-from bench.diffusion.noise import SeededDraws
-from bench.meters.calls import counted
-from bench.nets.ema import seeded
-from bench.nets.unet import UNet
-from strategies.eds.score_sde.cld import CLD, INTEGRATORS, LangevinModel, hybrid_loss
 from tests.impulses import Impulses
 from tests.oracles import request
 

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import Kit
-from bench.diffusion.denoising_gan import Drawing, LatentGenerator, forward_pair, large_steps, reverse_draw, unit
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.loops import ancestral, start
 from bench.nets.adversarial import PairCritic
 from bench.nets.ema import seeded
 from bench.training.adversarial import train_game
-from bench.training.denoising_gan import denoising_game, drawn_step, generated, regression
 from bench.training.train import train
 from strategies.eps.mixing.ddgan import DDGAN
+from strategies.eps.mixing.ddgan.chain import Drawing, LatentGenerator, forward_pair, large_steps, reverse_draw, unit
+from strategies.eps.mixing.ddgan.game import denoising_game, drawn_step, generated, regression
 from tests.impulses import Impulses
 from tests.oracles import kit_of, lively_unet
 

@@ -9,17 +9,17 @@ from scipy import special, stats
 from torch import Tensor
 
 from bench.cards import AssetName
-from bench.diffusion.gamma import beta_as_deviation, gamma_shape, standard_gamma
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.gaussian import forward_variance
-from bench.diffusion.noise import SeededDraws
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.testing.subject import tiny_assets
-from bench.training.gamma import gamma_noising
 from bench.training.noise_prediction import eps_loss, gaussian_noise, unweighted
 from bench.training.recipes.denoiser import build_denoiser
 from strategies.eds.representation.ddim import DDIM
 from strategies.eds.state_space.ddpm import DDPM
 from strategies.eps.noise.ddgm import DDGM, Noise, Update
+from strategies.eps.noise.ddgm.gamma import beta_as_deviation, gamma_shape, standard_gamma
+from strategies.eps.noise.ddgm.training import gamma_noising
 from tests.oracles import denoiser, request
 
 BETAS = np.linspace(1e-4, 0.02, 1000)

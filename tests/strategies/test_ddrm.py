@@ -10,11 +10,11 @@ from torch import Tensor
 from bench.cards import Degradation
 from bench.contract import RestoreRequest
 from bench.data.operators import LinearOperator, operator
+from bench.diffusion.conditioning.restoration import Evidence, first, pseudo_inverse, restored, step
+from bench.diffusion.denoisers.exact import ExactDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.grids import leading
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import ExactDenoiser
-from bench.diffusion.restoration import Evidence, first, pseudo_inverse, restored, step
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from strategies.control.replacement import Replacement
 from strategies.eps.training.ddrm import DDRM

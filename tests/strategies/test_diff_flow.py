@@ -10,13 +10,13 @@ from torch.distributions import MultivariateNormal
 
 from bench.contract import Denoiser
 from bench.data.images import to_uint8
+from bench.diffusion.denoisers.exact import GaussianDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.oracle import GaussianDenoiser
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.path import Drift, TwoWayChain, best_variances, path_nats, path_of
 from bench.testing.subject import tiny_assets
 from strategies.eps.mixing.diff_flow import DiffFlow, path_loss, untrained
+from strategies.eps.mixing.diff_flow.paths import Drift, TwoWayChain, best_variances, path_nats, path_of
 from tests.oracles import Recorded, lively_unet, request
 
 LABELS = torch.zeros(1, dtype=torch.long)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from bench.contract import Denoiser
-from bench.diffusion.analytic import path_costs
+from bench.diffusion.denoisers.exact import GaussianDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.gaussian import forward_variance, posterior_variance
 from bench.diffusion.grids import at, leading
 from bench.diffusion.likelihood import bits_per_dim, gaussian_bound, prior_divergence
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
-from bench.diffusion.stride import LONGEST, cheapest_paths, step_costs
+from bench.diffusion.solvers.analytic import path_costs
+from bench.diffusion.solvers.stride import LONGEST, cheapest_paths, step_costs
 from bench.training.levels import bound_by_level
 from strategies.eds.state_space.ddpm import DDPM, ReverseVariance
 from strategies.eps.scheduling.dp_stride import DPStride, Path, Strided

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from bench.data.images import to_model
+from bench.diffusion.denoisers.exact import GaussianDenoiser
+from bench.diffusion.denoisers.precondition import PreconditionedDenoiser, data_deviation
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.grids import rho_levels, span
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser
-from bench.diffusion.precondition import PreconditionedDenoiser, data_deviation
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from strategies.eps.scheduling.edm import EDM, denoising_loss

@@ -9,13 +9,13 @@ from diffusers.schedulers.deprecated.scheduling_karras_ve import KarrasVeSchedul
 from torch import Tensor
 
 from bench.contract import Denoiser
-from bench.diffusion.churn import Churn, churned
+from bench.diffusion.denoisers.exact import GaussianDenoiser, probability_flow_sd
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.grids import leading, rho_levels, span
 from bench.diffusion.loops import ddim
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser, probability_flow_sd
-from bench.diffusion.runge_kutta import EULER, HEUN, Tableau
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
+from bench.diffusion.solvers.churn import Churn, churned
+from bench.diffusion.solvers.runge_kutta import EULER, HEUN, Tableau
 from tests.impulses import Impulses
 from tests.oracles import Recorded, denoiser
 

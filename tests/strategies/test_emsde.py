@@ -8,9 +8,9 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from bench.diffusion import sde
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import ExactDenoiser, GaussianDenoiser
+from bench.diffusion.denoisers.exact import ExactDenoiser, GaussianDenoiser
+from bench.diffusion.draws import SeededDraws
+from bench.diffusion.solvers import sde
 from bench.meters.calls import counted
 from strategies.eds.score_sde.emsde import EMSDE
 from tests.oracles import Recorded, denoiser, request

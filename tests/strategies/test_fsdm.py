@@ -8,11 +8,11 @@ from bench.contract import Denoiser
 from bench.data.datasets import DataSource, load
 from bench.data.images import to_model
 from bench.nets.ema import seeded
-from bench.nets.support import MeanOfImages, SetTransformer, ShiftedPatches
 from bench.registry import discover
 from bench.testing.subject import Subject
-from bench.training.few_shot import Classes, FewShotModel
 from strategies.eps.training.fsdm import FSDM
+from strategies.eps.training.fsdm.encoders import MeanOfImages, SetTransformer, ShiftedPatches
+from strategies.eps.training.fsdm.training import Classes, FewShotModel
 from tests.oracles import lively_unet
 
 WIDTH = 8

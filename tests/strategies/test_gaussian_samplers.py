@@ -7,11 +7,11 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
+from bench.diffusion.denoisers.exact import GaussianDenoiser, probability_flow_sd
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.diffusion.gaussian import forward_variance, posterior_variance
 from bench.diffusion.grids import leading, trailing_times
 from bench.diffusion.loops import Variance, ancestral, ddim, start
-from bench.diffusion.oracle import GaussianDenoiser, probability_flow_sd
-from bench.diffusion.parametrise import EpsDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from strategies.eds.representation.ddim import DDIM
 from strategies.eds.state_space.ddpm import DDPM, VARIANCES, ReverseVariance

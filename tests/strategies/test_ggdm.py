@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from bench.cards import AssetName
 from bench.contract import Denoiser
+from bench.diffusion.denoisers.exact import ExactDenoiser, GaussianDenoiser
+from bench.diffusion.denoisers.parametrise import Held
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.grids import leading, leading_times
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import ExactDenoiser, GaussianDenoiser
-from bench.diffusion.parametrise import Held
-from bench.diffusion.planned import Plan, follow, marginals
 from bench.diffusion.schedules import linear_alpha_bar, sigma_at, sigma_of, time_of
 from bench.meters.calls import counted
 from bench.testing.subject import tiny_assets
-from bench.training.sampler_search import Displacements, linear_kid, moments, search_loss
 from bench.training.train import train
 from strategies.eds.representation.ddim import DDIM
 from strategies.eps.noise.ggdm import GGDM, PLANS, PlannedSampler, Told
+from strategies.eps.noise.ggdm.sampler import Plan, follow, marginals
+from strategies.eps.noise.ggdm.search import Displacements, linear_kid, moments, search_loss
 from tests.oracles import Recorded, denoiser, kit_of, request
 
 TABLE = sigma_of(linear_alpha_bar())

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from bench.contract import Denoiser
 from bench.data.images import to_model
-from bench.diffusion.editing import chain, low_pass, refined
+from bench.diffusion.conditioning.editing import chain, low_pass, refined
+from bench.diffusion.denoisers.exact import ExactDenoiser, GaussianDenoiser
 from bench.diffusion.grids import leading
 from bench.diffusion.loops import start
-from bench.diffusion.oracle import ExactDenoiser, GaussianDenoiser
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from strategies.eds.representation.ilvr import ILVR

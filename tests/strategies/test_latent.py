@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from bench.cards import AssetName
-from bench.diffusion.latent import LatentModel
+from bench.diffusion.denoisers.latent import LatentModel
 from bench.nets.autoencoder import Autoencoder
 from bench.testing.subject import tiny_assets
 from strategies.eds.representation.ddim import DDIM

@@ -10,10 +10,10 @@ from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpSchedule
 from scipy.integrate import quad
 from torch import Tensor
 
-from bench.diffusion import sde
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import GaussianDenoiser, probability_flow_sd
+from bench.diffusion.denoisers.exact import GaussianDenoiser, probability_flow_sd
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of, time_of
+from bench.diffusion.solvers import sde
 from bench.meters.calls import counted
 from strategies.eds.score_sde.pf_ode import PREDICTORS, Sampler, ScoreSDE
 from tests.oracles import Recorded, denoiser, request

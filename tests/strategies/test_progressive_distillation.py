@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from bench.diffusion.denoisers.exact import GaussianDenoiser, probability_flow_sd
 from bench.diffusion.gaussian import ddim_mean_batch
 from bench.diffusion.grids import trailing
-from bench.diffusion.oracle import GaussianDenoiser, probability_flow_sd
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from strategies.eps.scheduling.progressive_distillation import ProgressiveDistillation, distillation_target, halving_loss
 from tests.oracles import denoiser

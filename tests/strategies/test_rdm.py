@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from bench.contract import Kit, Request
 from bench.data.images import Pixels
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.retrieval import RetrievalModel
+from bench.diffusion.conditioning.retrieval import RetrievalModel
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.meters.calls import counted
 from bench.meters.flops import network_flops, trajectory_flops
 from bench.meters.params import buffer_bytes

@@ -8,8 +8,8 @@ from torch.distributions import Normal, kl_divergence
 
 from bench.cards import AssetName
 from bench.diffusion.gaussian import forward_variance, posterior_variance
-from bench.diffusion.reverse_variance import HybridDenoiser, bound_bits, chain, interpolated, log_bounds, smallest_variance
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
+from bench.diffusion.solvers.reverse_variance import HybridDenoiser, bound_bits, chain, interpolated, log_bounds, smallest_variance
 from bench.testing.subject import tiny_assets
 from bench.training import hybrid
 from bench.training.hybrid import hybrid_loss, widened

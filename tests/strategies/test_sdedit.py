@@ -7,9 +7,9 @@ from torch import Tensor
 
 from bench.contract import Draws, EditRequest
 from bench.data.images import to_model
-from bench.diffusion.editing import edited, noised
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import ExactDenoiser, GaussianDenoiser
+from bench.diffusion.conditioning.editing import edited, noised
+from bench.diffusion.denoisers.exact import ExactDenoiser, GaussianDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from strategies.eds.guidance.sdedit import SDEdit

@@ -8,19 +8,19 @@ from torch import Tensor
 
 from bench.contract import VideoRequest
 from bench.data.images import Pixels, to_model
+from bench.diffusion.denoisers.exact import ExactDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
+from bench.diffusion.draws import SeededDraws
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.grids import leading, leading_times
 from bench.diffusion.loops import ancestral
-from bench.diffusion.noise import SeededDraws
-from bench.diffusion.oracle import ExactDenoiser
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.reconstruction import Reconstructing, begun
 from bench.diffusion.schedules import linear_alpha_bar, sigma_of
 from bench.meters.calls import counted
 from bench.nets.ema import frozen, seeded
 from bench.nets.space_time import SpaceTimeUNet
 from bench.nets.unet import UNet
 from strategies.eds.guidance.vdm import VDM
+from strategies.eds.guidance.vdm.reconstruction import Reconstructing, begun
 from tests.oracles import Recorded
 
 RHO = 0.5

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench.contract import Kit
 from bench.data.clips import clips
 from bench.data.images import to_model
-from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.nets.ema import frozen, seeded
 from bench.nets.space_time import SpaceTimeUNet, TemporalAttention
 from bench.nets.unet import UNet

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from bench.diffusion.categorical import log_onehot
-from bench.diffusion.mask_replace import (
+from bench.meters.calls import counted
+from bench.nets.codebook import CodeDecoder
+from bench.nets.ema import seeded
+from bench.nets.unet import UNet
+from strategies.eds.state_space.vq_diffusion import VQDiffusion
+from strategies.eds.state_space.vq_diffusion.mask_replace import (
     KEPT,
     MASKED,
     Level,
@@ -20,12 +25,7 @@ from bench.diffusion.mask_replace import (
     step_divergence,
     truncated,
 )
-from bench.diffusion.tokens import TokenModel
-from bench.meters.calls import counted
-from bench.nets.codebook import CodeDecoder
-from bench.nets.ema import seeded
-from bench.nets.unet import UNet
-from strategies.eds.state_space.vq_diffusion import VQDiffusion
+from strategies.eds.state_space.vq_diffusion.tokens import TokenModel
 from tests.oracles import Recorded, request
 
 K, T = 5, 6

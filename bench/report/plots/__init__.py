@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.cards import Generate, task_name
-from bench.harness.store import Store
-from bench.report.frame import Board, by_task
+from bench.records.store import Store
+from bench.report.leaderboard.board import Board, by_task
 from bench.report.plots.canvas import Figure, Sketch, house_style, marks, save
 from bench.report.plots.cloud import clouds
 from bench.report.plots.energy import training_against_sampling

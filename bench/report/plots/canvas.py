@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.cards import Heading
-from bench.report.frame import number
+from bench.report.leaderboard.board import number
 
 WIDTH = 7.16  # inches, the text of two columns of print
 LINE = 0.152  # inches, one line of a legend

@@ -9,9 +9,9 @@ from statistics import median
 from typing import NamedTuple
 
 from bench.cards import Heading
-from bench.harness.store import slug
 from bench.measures import Measure, missing
-from bench.report.frame import Board, number, row_key
+from bench.records.store import slug
+from bench.report.leaderboard.board import Board, number, row_key
 from bench.values import Record
 
 SAMPLING, TRAINING = "wh", "train_kwh"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from bench.report.frame import number
+from bench.report.leaderboard.board import number
 from bench.report.plots.canvas import GREY, Mark, Sketch, dots, key, key_height, logarithmic, plain, settle, sheet
 from bench.report.plots.cloud import SAMPLING, TRAINING, Cloud, Point
 from bench.report.plots.labels import Label, along, place

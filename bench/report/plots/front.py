@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 
-from bench.report.frame import number
-from bench.report.pareto import DRAWS, Box, hypervolume, membership, pareto
+from bench.report.leaderboard.board import number
 from bench.report.plots.canvas import GREY, Mark, Sketch, dots, key, key_height, logarithmic, plain, settle, sheet
 from bench.report.plots.cloud import SAMPLING, Cloud, Point
 from bench.report.plots.labels import Label, along, place
+from bench.report.plots.pareto import DRAWS, Box, hypervolume, membership, pareto
 
 COSTS = ("nfe", "gflop", "p50_ms", SAMPLING, "train_s")
 PANEL = 2.35  # inches high

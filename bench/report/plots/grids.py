@@ -10,8 +10,8 @@ from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bench.harness.store import Store
-from bench.report.frame import number
+from bench.records.store import Store
+from bench.report.leaderboard.board import number
 from bench.report.plots.canvas import GREY, WIDTH, Sketch, plain, sheet
 from bench.report.plots.cloud import Cloud
 from bench.values import Record, Status, configuration

@@ -1,7 +1,7 @@
 """The base denoiser of the data's images."""
 
 from bench.contract import Kit
-from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.training.noise_prediction import Weight, backbone, eps_loss, unweighted
 from bench.training.recipe import Recipe
 from bench.training.train import train

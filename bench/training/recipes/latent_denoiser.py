@@ -5,7 +5,7 @@ import torch
 from bench.cards import AssetName
 from bench.contract import Kit
 from bench.data.images import padded
-from bench.diffusion.parametrise import EpsDenoiser
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.nets.autoencoder import codec_of
 from bench.training.noise_prediction import backbone, eps_loss, unweighted
 from bench.training.recipe import Recipe

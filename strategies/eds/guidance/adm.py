@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
+from bench.diffusion.conditioning.guidance import NoiseShifted, mean_shifted
+from bench.diffusion.denoisers.parametrise import EpsDenoiser
 from bench.diffusion.grids import leading, some
-from bench.diffusion.guidance import NoiseShifted, mean_shifted
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.parametrise import EpsDenoiser
-from bench.diffusion.reverse_variance import HybridDenoiser, learned_variance, small_variance
+from bench.diffusion.solvers.reverse_variance import HybridDenoiser, learned_variance, small_variance
 from bench.registry import register
 from bench.training.hybrid import hybrid_loss, widened
 from bench.training.train import train

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
-from bench.diffusion.cascade import FACTOR, Cascade, Given, enlarged, shrunk
+from bench.diffusion.conditioning.guidance import mean_shifted
+from bench.diffusion.denoisers.cascade import FACTOR, Cascade, Given, enlarged, shrunk
 from bench.diffusion.gaussian import posterior_variance
 from bench.diffusion.grids import leading, some
-from bench.diffusion.guidance import mean_shifted
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.reverse_variance import small_variance
+from bench.diffusion.solvers.reverse_variance import small_variance
 from bench.registry import register
 from bench.training.cascade import build_refiner, clean, enlarging_loss, fit_refiner, fit_small_denoiser
 from bench.training.recipes.noisy_classifier import build_noisy_classifier, fit_noisy_classifier

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
+from bench.diffusion.denoisers.parametrise import ClassifierFree
 from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.parametrise import ClassifierFree
 from bench.registry import register
 
 

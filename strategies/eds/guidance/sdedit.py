@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Edit, Heading, Relation
 from bench.contract import Denoiser, EditRequest, Kit, Request, Strategy
-from bench.diffusion.editing import edited
+from bench.diffusion.conditioning.editing import edited
 from bench.diffusion.grids import leading, some
 from bench.registry import register
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Draws, Kit, Request, Strategy
 from bench.diffusion.batch import everywhere
-from bench.diffusion.cascade import FACTOR, Cascade, Given, condition, cut
+from bench.diffusion.denoisers.cascade import FACTOR, Cascade, Given, condition, cut
 from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import ddim, start
 from bench.diffusion.schedules import T

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Edit, Heading, Need, Relation
 from bench.contract import Denoiser, EditRequest, Kit, Request, Strategy
-from bench.diffusion.editing import refined
+from bench.diffusion.conditioning.editing import refined
 from bench.diffusion.grids import at, leading_times, some
 from bench.diffusion.loops import start
 from bench.diffusion.schedules import T

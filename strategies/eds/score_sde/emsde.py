@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
 from bench.diffusion.batch import everywhere
-from bench.diffusion.sde import END, Score, denoised, increment, score_of
+from bench.diffusion.solvers.sde import END, Score, denoised, increment, score_of
 from bench.registry import register
 
 ATTEMPTS = 10_000  # an image that needs more will never arrive

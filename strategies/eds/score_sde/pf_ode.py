@@ -17,10 +17,10 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, LikelihoodStrategy, Request
-from bench.diffusion import sde
-from bench.diffusion.flow import flow_likelihood
 from bench.diffusion.grids import span
 from bench.diffusion.likelihood import bits_per_dim
+from bench.diffusion.solvers import sde
+from bench.diffusion.solvers.flow import flow_likelihood
 from bench.registry import register
 
 TOLERANCE = 1e-4  # of the likelihood's solver

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
+from bench.diffusion.denoisers.latent import LatentModel, latent_model
 from bench.diffusion.grids import leading, some
-from bench.diffusion.latent import LatentModel, latent_model
 from bench.diffusion.loops import ddim, start
 from bench.registry import register
 

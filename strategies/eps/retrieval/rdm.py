@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Draws, Kit, Request, Strategy
 from bench.data.images import padded
+from bench.diffusion.conditioning.retrieval import RetrievalModel, embeddings, pick, proposal
+from bench.diffusion.denoisers.parametrise import ClassifierFree, EpsDenoiser
 from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import ddim, raised
-from bench.diffusion.parametrise import ClassifierFree, EpsDenoiser
-from bench.diffusion.retrieval import RetrievalModel, embeddings, pick, proposal
 from bench.nets.context import Conditioned, ContextUNet, with_nothing
 from bench.registry import register
 from bench.training.retrieval import fit_alone, fit_with_neighbours

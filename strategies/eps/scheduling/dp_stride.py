@@ -18,7 +18,7 @@ from bench.diffusion.gaussian import forward_variance
 from bench.diffusion.grids import at, leading, quadratic, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.stride import LONGEST, cheapest_paths, step_costs
+from bench.diffusion.solvers.stride import LONGEST, cheapest_paths, step_costs
 from bench.registry import register
 from bench.training.levels import bound_by_level
 

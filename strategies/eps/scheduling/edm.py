@@ -14,11 +14,11 @@ from torch import Tensor
 
 from bench.cards import Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
-from bench.diffusion.churn import Churn, churned
-from bench.diffusion.flow import flow_likelihood
+from bench.diffusion.denoisers.precondition import PreconditionedDenoiser, data_deviation
 from bench.diffusion.grids import rho_levels
 from bench.diffusion.likelihood import bits_per_dim
-from bench.diffusion.precondition import PreconditionedDenoiser, data_deviation
+from bench.diffusion.solvers.churn import Churn, churned
+from bench.diffusion.solvers.flow import flow_likelihood
 from bench.registry import register
 from bench.training.noise_prediction import backbone
 from bench.training.train import Loss, noise_like, train

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
-from bench.diffusion.churn import Churn, churned
 from bench.diffusion.grids import rho_levels
+from bench.diffusion.solvers.churn import Churn, churned
 from bench.registry import register
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Denoiser, Kit, Request, Strategy
+from bench.diffusion.denoisers.parametrise import EpsDenoiser, VDenoiser
 from bench.diffusion.gaussian import ddim_mean_batch
 from bench.diffusion.grids import some, trailing, trailing_times
 from bench.diffusion.loops import ddim, start
-from bench.diffusion.parametrise import EpsDenoiser, VDenoiser
 from bench.registry import register
 from bench.training.train import Loss, noise_like, train
 

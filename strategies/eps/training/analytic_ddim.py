@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, Request, Strategy
-from bench.diffusion.analytic import Analysed, gentle_end
 from bench.diffusion.gaussian import ddim_mean
 from bench.diffusion.grids import leading, some
 from bench.diffusion.loops import reverse_chain, start
+from bench.diffusion.solvers.analytic import Analysed, gentle_end
 from bench.registry import register
 from bench.training.levels import spread_by_level
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from bench.cards import AssetName, Card, Claim, Heading, Need, Relation
 from bench.contract import Kit, LikelihoodStrategy, Request
-from bench.diffusion.analytic import AnalysedChain, gentle_end
 from bench.diffusion.grids import at, leading, some
 from bench.diffusion.likelihood import SAMPLED, bits_per_dim, gaussian_bound
 from bench.diffusion.loops import ancestral, start
-from bench.diffusion.stride import LONGEST
+from bench.diffusion.solvers.analytic import AnalysedChain, gentle_end
+from bench.diffusion.solvers.stride import LONGEST
 from bench.registry import register
 from bench.training.levels import spread_by_level
 
