@@ -16,8 +16,8 @@ from bench.cli.main import main
 from bench.identity import reach
 from bench.registry import REGISTRY, USER
 from bench.values import Record
+from tests.made_records import failed_record, made_record
 from tests.processes import warm
-from tests.records import failed_record, made_record
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes to come
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from bench.report.leaderboard.board import board, by_task
 from bench.report.plots import draw, sketches
 from bench.report.plots.canvas import Figure, Sketch, house_style
 from bench.values import Record
-from tests.records import failed_record, made_record
+from tests.made_records import failed_record, made_record
 
 DDIM, DDPM, RDM, P2 = "eds.representation.ddim", "eds.state_space.ddpm", "eps.retrieval.rdm", "eps.training.p2"
 

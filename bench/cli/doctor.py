@@ -7,9 +7,9 @@ import torch
 from bench.data.datasets import LOADERS, DataSource, load
 from bench.harness import machine as environment
 from bench.harness.assets.compiled import told_format
-from bench.meters.energy import gpu_source
-from bench.meters.host import host_source
-from bench.meters.nvml import NoGpuEnergy
+from bench.meters.energy.host import host_source
+from bench.meters.energy.meter import gpu_source
+from bench.meters.energy.nvml import NoGpuEnergy
 from bench.metrics.source import Source, Weights, sources
 from bench.registry import discover
 from bench.values import UserError

@@ -74,7 +74,7 @@ def resolve(
     training: Compute | None = None,
 ) -> "tuple[Suite, Registry, Options]":
     """Suite, registry and options from what the user said; tells of broken entry points on the way."""
-    from bench.meters.carbon import place
+    from bench.meters.energy.carbon import place
     from bench.suites.suite import load
 
     chosen, numbers = trained_by(load(suite), training), _numbers(seeds)  # the cheap faults first: what follows imports torch

@@ -11,7 +11,7 @@ import pynvml
 import torch
 
 from bench.measures import Conditions, Measure, measured, missing
-from bench.meters.nvml import NoReading, find
+from bench.meters.energy.nvml import NoReading, find
 
 CPUINFO = Path("/proc/cpuinfo")
 ZONES = Path("/sys/class/thermal")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.conftest import Run
-from tests.test_suite_and_registry import PLUGIN
+from tests.house.test_suite_and_registry import PLUGIN
 
 TOO_LARGE = """
         if len(request) > 3:

@@ -15,7 +15,7 @@ from bench.measures import Measure, measured
 from bench.records.store import RECORD, Store, dump
 from bench.survey import rows
 from bench.values import Cell, Record
-from tests.records import made_record
+from tests.made_records import made_record
 
 SEEDS = 5
 SCORES = ("fd", "fd_infinity", "cs", "kid", "precision", "recall")

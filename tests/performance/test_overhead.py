@@ -5,7 +5,7 @@ import torch
 from bench.diffusion.draws import SeededDraws
 from bench.diffusion.loops import ddim, start
 from bench.meters.calls import counted
-from bench.meters.energy import energy_meter
+from bench.meters.energy.meter import energy_meter
 from bench.meters.memory import peak_memory
 from tests.performance.digits import DEVICE, SHAPE, SIGMAS, STEPS, digits_denoiser
 from tests.performance.ratios import compare

@@ -17,8 +17,8 @@ from bench.metrics.frechet import Statistics
 from bench.registry import discover
 from bench.suites.suite import load
 from tests.conftest import TINY_SUITE, forget_plugins
+from tests.house.test_suite_and_registry import PLUGIN
 from tests.performance.ratios import compare
-from tests.test_suite_and_registry import PLUGIN
 
 CPU = torch.device("cpu")
 CELLS, SECONDS = 8, 2.0

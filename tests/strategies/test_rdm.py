@@ -20,8 +20,8 @@ from bench.testing import checks
 from bench.testing.subject import Subject
 from strategies.eds.representation.ddim import DDIM
 from strategies.eps.retrieval.rdm import RDM, Source, allowed
+from tests.diffusion.test_retrieval import ENTRIES, WIDE, digits, retrieval_model, unit_rows
 from tests.oracles import kit_of, request
-from tests.test_retrieval import ENTRIES, WIDE, digits, retrieval_model, unit_rows
 
 
 @torch.no_grad()

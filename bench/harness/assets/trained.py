@@ -20,8 +20,8 @@ from bench.harness.machine import device_name
 from bench.harness.memory import out_of_memory
 from bench.identity.roots import recipe_hash
 from bench.measures import TrainCost, measured
-from bench.meters.carbon import WORLD, Place
-from bench.meters.energy import energy_meter
+from bench.meters.energy.carbon import WORLD, Place
+from bench.meters.energy.meter import energy_meter
 from bench.meters.gpudays import gpu_days, v100_days
 from bench.meters.latency import synchronise
 from bench.meters.memory import peak_memory

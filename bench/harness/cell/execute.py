@@ -26,8 +26,8 @@ from bench.harness.memory import Batches
 from bench.harness.plan.cells import fit_key
 from bench.measures import Measure, SampleCost, measured, missing
 from bench.meters.calls import Calls, counted
-from bench.meters.carbon import Place
 from bench.meters.conditions import conditions_between, state_of
+from bench.meters.energy.carbon import Place
 from bench.meters.flops import Flops, trajectory_flops
 from bench.meters.latency import measure, median_interval
 from bench.meters.params import buffer_bytes, parameter_count

@@ -13,8 +13,8 @@ from bench.harness.cell.shards import Shard, Shards, Taken, gaps
 from bench.harness.memory import Batches
 from bench.measures import Energy
 from bench.meters.calls import Calls, counted
-from bench.meters.carbon import Place
-from bench.meters.energy import energy_meter
+from bench.meters.energy.carbon import Place
+from bench.meters.energy.meter import energy_meter
 from bench.meters.latency import timed
 from bench.meters.memory import Peak, peak_memory
 from bench.tasks.scenes import sample_shape

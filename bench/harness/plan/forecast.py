@@ -17,7 +17,7 @@ from bench.data.images import padded
 from bench.harness.assets.trained import ASSET
 from bench.harness.machine import device_name
 from bench.measures import Measure, measured, missing
-from bench.meters.carbon import Place, place
+from bench.meters.energy.carbon import Place, place
 from bench.meters.flops import trajectory_flops
 from bench.meters.latency import measure
 from bench.nets.ema import frozen, seeded

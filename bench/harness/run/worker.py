@@ -24,9 +24,9 @@ from bench.harness.cell.scoring import Judge
 from bench.harness.machine import provenance
 from bench.harness.memory import out_of_memory
 from bench.harness.run.messages import AssetJob, CellJob, Done, Job, Refused, Setup, ShardJob, Tick
-from bench.meters.carbon import place
-from bench.meters.energy import idle_power
-from bench.meters.host import Host
+from bench.meters.energy.carbon import place
+from bench.meters.energy.host import Host
+from bench.meters.energy.meter import idle_power
 from bench.metrics.source import Weights
 from bench.records.store import Store
 from bench.registry import discover
