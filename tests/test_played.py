@@ -170,7 +170,7 @@ class Stub:
 
     @property
     def drawn_on_gpu(self) -> tuple[Tensor, Sequence[str]]:
-        return first_on_gpu(self.on_gpu)
+        return first_on_gpu(lambda: self.on_gpu)
 
     def bits_per_dim(self) -> Tensor:
         return torch.full((2,), 3.0)

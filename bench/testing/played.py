@@ -110,16 +110,17 @@ class _Operations(TorchDispatchMode):
         self._play = play
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        given = tensors((args, kwargs))
-        played = [x for x in given if isinstance(x, Played)]
-        if played:
-            self._look(func, args, given)
-            args, kwargs = changed(bare, tuple(args)), changed(bare, kwargs)
-        result = func(*args, **(kwargs or {}))
-        if not played and (given or not self._play.on_gpu):
-            return result
-        wearers = {id(x.numbers): x for x in played}  # what is changed in place stays the tensor that it was
-        return changed(lambda x: wearers[id(x)] if id(x) in wearers else Played(x), result)
+        with torch._C.DisableTorchFunction():  # what is called here names no device
+            given = tensors((args, kwargs))
+            played = [x for x in given if isinstance(x, Played)]
+            if played:
+                self._look(func, args, given)
+                args, kwargs = changed(bare, tuple(args)), changed(bare, kwargs)
+            result = func(*args, **(kwargs or {}))
+            if not played and (given or not self._play.on_gpu):
+                return result
+            wearers = {id(x.numbers): x for x in played}  # what is changed in place stays the tensor that it was
+            return changed(lambda x: wearers[id(x)] if id(x) in wearers else Played(x), result)
 
     def _look(self, func: Any, args: Sequence[Any], given: Sequence[Tensor]) -> None:
         """Raises RuntimeError where an operation is given tensors of both devices, and notes what waits."""
