@@ -1,12 +1,12 @@
 """Shared fixtures. One thread, here and in the workers: the networks of the tests are too small for two."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -16,10 +16,10 @@ from bench.cli.main import main
 from bench.identity import reach
 from bench.registry import REGISTRY, USER
 from bench.values import Record
+from tests import workers
 from tests.made_records import failed_record, made_record
 from tests.processes import warm
 
-os.environ["OMP_NUM_THREADS"] = "1"  # for the processes to come
 torch.set_num_threads(1)
 
 TINY_SUITE = """
@@ -44,6 +44,20 @@ energy_s = 0.01
 """
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    workers.in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return workers.count()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return workers.ByFile(config, log)
 
 
 @pytest.fixture

@@ -3,23 +3,21 @@
 import dataclasses
 import inspect
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch import nn
 
-from bench.cards import AssetName, Heading
+from bench.cards import Heading
 from bench.contract import RestoreRequest
 from bench.identity.sources import project_imports
 from bench.meters.calls import counted, networks
 from bench.meters.flops import trajectory_flops
 from bench.survey import BUILT_IN, rows
 from bench.testing.calls import priced_alone, seen_calls
-from bench.testing.played import GPU, bare, between_evaluations, played_gpu
-from bench.testing.subject import BATCH, Subject, tiny_assets
+from bench.testing.played import GPU, bare, played_gpu
+from bench.testing.subject import BATCH, Subject
 
 FORBIDDEN = ("bench.meters", "bench.metrics", "bench.harness", "bench.report", "bench.cli", "time", "datetime", "random")
 
@@ -71,54 +69,34 @@ def check_imports(s: Subject) -> None:
 
 def check_shared_modules(s: Subject) -> None:
     """`fit` uses declared assets only, and neither it nor `sample` changes them."""
-    before = {name: _snapshot(tiny_assets().get(name).module) for name in AssetName}
-    s.sample(s.fit())
-    for name in AssetName:
-        after = _snapshot(tiny_assets().get(name).module)
-        assert all(torch.equal(before[name][k], after[k]) for k in after), f"the shared {name} was changed"
-        assert not any(p.requires_grad for p in tiny_assets().get(name).module.parameters()), f"{name} was unfrozen"
+    for done in (s.fitted, s.drawn):
+        assert not done.changed, f"the shared {', '.join(done.changed)} was changed"
+        assert not done.unfrozen, f"{', '.join(done.unfrozen)} was unfrozen"
 
 
 def check_training(s: Subject) -> None:
     """Every step of an optimiser in `fit` is taken inside `kit.evaluated`, and so with networks evaluated as the budget says."""
-    assert s.model is not None  # the shared assets are trained by now, not within what follows
-    depth, outside = [0], []
-
-    @contextmanager
-    def evaluated(_net: nn.Module) -> Iterator[None]:
-        depth[0] += 1
-        yield
-        depth[0] -= 1
-
-    def stepping(optimiser: torch.optim.Optimizer, *_: object) -> None:
-        if not depth[0]:
-            outside.append(type(optimiser).__name__)
-
-    handle = register_optimizer_step_pre_hook(stepping)
-    try:
-        s.fit(evaluated=evaluated)
-    finally:
-        handle.remove()
+    outside = s.fitted.steps_outside
     assert not outside, f"{', '.join(sorted(set(outside)))} steps outside of kit.evaluated, times: {len(outside)}"
 
 
 def check_images(s: Subject) -> None:
     """uint8 (B, C, H, W), not constant, not all alike."""
-    images = s.sample()
+    images = s.drawn.value
     assert images.dtype == torch.uint8 and tuple(images.shape) == (BATCH, *s.sample_shape), f"{images.dtype} {tuple(images.shape)}"
     assert images.unique().numel() > 1 and not all(torch.equal(images[0], other) for other in images[1:])
 
 
 def check_deterministic(s: Subject) -> None:
     """The same seeds give the same bits, whatever the global random state."""
-    first = s.sample()
+    first = s.drawn.value
     torch.manual_seed(12345)
     assert torch.equal(first, s.sample()), "the images depend on the global random state, or on time"
 
 
 def check_batch_invariance(s: Subject) -> None:
     """Image k is the same whatever else is in the batch: one grey level on 99.9 % of pixels."""
-    together = s.sample().int()
+    together = s.drawn.value.int()
     alone = torch.cat([s.sample(seeds=[k]) for k in range(BATCH)]).int()
     share = ((together - alone).abs() <= 1).double().mean()
     assert share >= 0.999, f"only {share:.2%} of pixels are within one grey level"
@@ -126,27 +104,24 @@ def check_batch_invariance(s: Subject) -> None:
 
 def check_global_rng(s: Subject) -> None:
     """Neither `fit` nor `sample` moves the global random state."""
-    torch.manual_seed(7)
-    before = torch.get_rng_state()
-    s.sample(s.fit())
-    assert torch.equal(before, torch.get_rng_state()), "the global random state was moved"
+    assert not (s.fitted.moved_random_state or s.drawn.moved_random_state), "the global random state was moved"
 
 
 def check_state_dict(s: Subject) -> None:
     """Everything that sampling needs is in the state dict: a model of another seed that loads it gives the same images."""
     other = s.fit(seed=1)
     other.load_state_dict(s.model.state_dict())
-    assert torch.equal(s.sample(), s.sample(other)), "the state dict does not hold all of the model"
+    assert torch.equal(s.drawn.value, s.sample(other)), "the state dict does not hold all of the model"
 
 
 def check_evaluations(s: Subject) -> None:
-    """Counted evaluations grow with `steps`."""
+    """Counted evaluations grow with `steps`; a model is fitted for each number of them, unless the card says that `fit` never reads it."""
     if "steps" not in {f.name for f in dataclasses.fields(s.cls)} or not networks(s.model):  # type: ignore[arg-type]
         return
     rows_of = []
     for steps in (4, 8):
         strategy = s.registry.build(s.name, {**s.cls.card.sweep[0], "steps": steps})
-        model = s.fit(strategy=strategy)
+        model = s.model if "steps" in s.cls.card.sampling_fields else s.fit(strategy=strategy)
         with counted(model) as calls:
             s.sample(model, strategy=strategy)
         rows_of.append(sum(calls.rows.values()))
@@ -159,7 +134,9 @@ def check_sampling_fields(s: Subject) -> None:
     others = [{k: v for k, v in o.items() if k in fields} for o in s.cls.card.sweep[1:]]
     if "steps" in fields:
         others.append({"steps": 7})
-    for overrides in others:
+    for k, overrides in enumerate(others):
+        if overrides in others[:k]:
+            continue
         model = s.fit(strategy=s.registry.build(s.name, {**s.cls.card.sweep[0], **overrides}))
         for key, value in s.model.state_dict().items():
             assert torch.equal(value, model.state_dict()[key]), f"fit depends on {sorted(overrides)}: {key} differs"
@@ -177,9 +154,10 @@ def check_flops(s: Subject) -> None:
 
 def check_on_gpu(s: Subject) -> None:
     """On a GPU, which the processor plays, all tensors keep to it, and images and likelihoods are the processor's."""
-    expected, bits = s.sample(), s.bits_per_dim()
+    expected, bits = s.drawn.value, s.bits_per_dim()
+    images, _ = s.drawn_on_gpu
     with played_gpu():
-        images, bits_on_gpu = s.on_gpu.sample(), s.on_gpu.bits_per_dim()
+        bits_on_gpu = s.on_gpu.bits_per_dim()
     assert images.device == GPU, f"the images are on {images.device}"
     assert torch.equal(bare(images), expected), "the images are not those of the processor"
     assert bits is None or torch.equal(bare(bits_on_gpu), bits), "the likelihoods are not those of the processor"
@@ -187,9 +165,7 @@ def check_on_gpu(s: Subject) -> None:
 
 def check_no_waiting(s: Subject) -> None:
     """Between the first and the last evaluation nothing makes the host wait for a GPU: the sampling loop keeps it busy."""
-    assert s.model is not None  # the shared assets are trained by now, on the processor
-    with played_gpu() as waits:
-        found = between_evaluations(networks(s.on_gpu.model).values(), s.on_gpu.sample, waits)
+    _, found = s.drawn_on_gpu
     assert not found, f"the loop waits for the device {len(found)} times: {', '.join(sorted(set(found)))}"
 
 
@@ -222,7 +198,3 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_no_waiting,
     check_likelihood,
 )
-
-
-def _snapshot(module: nn.Module) -> dict[str, Tensor]:
-    return {k: v.clone() for k, v in module.state_dict().items()}

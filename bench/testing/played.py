@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+
+from bench.testing.trees import changed, tensors
 
 GPU = torch.device("cuda", 63)  # an index that no machine has: what is cached under it serves no other device
 HOST = torch.device("cpu")
@@ -109,22 +110,24 @@ class _Operations(TorchDispatchMode):
         self._play = play
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        played = [x for x in given if isinstance(x, Played)]
-        if played:
-            self._look(func, args, kwargs)
-        result = func(*tree_map(bare, args), **tree_map(bare, kwargs or {}))
-        if not played and (given or not self._play.on_gpu):
-            return result
-        wearers = {id(x.numbers): x for x in played}  # what is changed in place stays the tensor that it was
-        return tree_map(lambda x: (wearers[id(x)] if id(x) in wearers else Played(x)) if isinstance(x, Tensor) else x, result)
+        with torch._C.DisableTorchFunction():  # what is called here names no device
+            given = tensors((args, kwargs))
+            played = [x for x in given if isinstance(x, Played)]
+            if played:
+                self._look(func, args, given)
+                args, kwargs = changed(bare, tuple(args)), changed(bare, kwargs)
+            result = func(*args, **(kwargs or {}))
+            if not played and (given or not self._play.on_gpu):
+                return result
+            wearers = {id(x.numbers): x for x in played}  # what is changed in place stays the tensor that it was
+            return changed(lambda x: wearers[id(x)] if id(x) in wearers else Played(x), result)
 
-    def _look(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
+    def _look(self, func: Any, args: Sequence[Any], given: Sequence[Tensor]) -> None:
         """Raises RuntimeError where an operation is given tensors of both devices, and notes what waits."""
         packet = func.overloadpacket
         copies, indexes = packet is aten.copy_, packet in INDEXING
-        hosts = _hosts((args, kwargs))
-        taken = hosts if copies else _hosts(args[1]) if indexes else []
+        hosts = _hosts(given)
+        taken = hosts if copies else _hosts(tensors(args[1])) if indexes else []
         if len(hosts) > len(taken):
             raise RuntimeError(f"{func} of a tensor on the GPU and of one on the host, {tuple(hosts[0].shape)}")
         if packet in WAITS:
@@ -156,22 +159,17 @@ class _Devices(TorchFunctionMode):
             self._play.waits.append("tolist")
             return first.numbers.tolist()
         named = _named(func, args, kwargs)
-        with self._under_way(named is None and any(isinstance(x, Played) for x in tree_leaves((args, kwargs)))):
+        before, self._play.on_gpu = self._play.on_gpu, named is None and any(isinstance(x, Played) for x in tensors((args, kwargs)))
+        try:
             result = first if func is Tensor.cuda else func(*map(_for_host, args), **{key: _for_host(x) for key, x in kwargs.items()})
+        finally:
+            self._play.on_gpu = before
         if named is not None and isinstance(result, Tensor):
             result = self._placed(result, named, func in COPIES)
         generator = kwargs.get("generator")
         if generator is not None and isinstance(result, Tensor) and generator.device.type != result.device.type:
             raise RuntimeError(f"a generator on {generator.device.type} for a tensor on {result.device.type}")
         return result
-
-    @contextmanager
-    def _under_way(self, on_gpu: bool) -> Iterator[None]:
-        before, self._play.on_gpu = self._play.on_gpu, on_gpu
-        try:
-            yield
-        finally:
-            self._play.on_gpu = before
 
     def _placed(self, result: Tensor, device: torch.device, copied: bool) -> Tensor:
         """The result on that device; a copy of it, where it was on the other."""
@@ -190,9 +188,9 @@ def bare(value: Any) -> Any:
     return value.numbers if isinstance(value, Played) else value
 
 
-def _hosts(tree: Any) -> list[Tensor]:
-    """The tensors of the host, without single numbers, which go along with a kernel."""
-    return [x for x in tree_leaves(tree) if isinstance(x, Tensor) and not isinstance(x, Played) and x.ndim]
+def _hosts(given: Iterable[Tensor]) -> list[Tensor]:
+    """Those of the host, without single numbers, which go along with a kernel."""
+    return [x for x in given if not isinstance(x, Played) and x.ndim]
 
 
 def _named(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device | None:

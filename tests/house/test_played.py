@@ -1,9 +1,10 @@
 """The GPU that the processor plays refuses what a GPU refuses, gives the processor's numbers, and knows each wait."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.testing.checks import check_no_waiting, check_on_gpu
 from bench.testing.played import GPU, HOST, TO_DEVICE, TO_HOST, Played, bare, between_evaluations, played_gpu
+from bench.testing.subject import first_on_gpu
 
 WAITS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x.sum().item(),
@@ -158,12 +160,24 @@ def test_training_is_the_processors_to_the_bit() -> None:
         assert not isinstance(back.state_dict()[name], Played) and torch.equal(back.state_dict()[name], weight)
 
 
-def subject(sample: Callable[[torch.device], Tensor]) -> SimpleNamespace:
+class Stub:
     """What the checks use of a strategy under test."""
-    net = nn.Linear(4, 4)
-    on_gpu = SimpleNamespace(sample=lambda: sample(GPU), model=nn.Sequential(net))
-    on_gpu.bits_per_dim = lambda: torch.full((2,), 3.0, device=GPU)
-    return SimpleNamespace(sample=lambda: sample(HOST), bits_per_dim=lambda: torch.full((2,), 3.0), model=nn.Sequential(net), on_gpu=on_gpu)
+
+    def __init__(self, sample: Callable[[torch.device], Tensor], net: nn.Module) -> None:
+        self.drawn = SimpleNamespace(value=sample(HOST))
+        self.on_gpu: Any = SimpleNamespace(sample=lambda: sample(GPU), model=nn.Sequential(net))
+        self.on_gpu.bits_per_dim = lambda: torch.full((2,), 3.0, device=GPU)
+
+    @property
+    def drawn_on_gpu(self) -> tuple[Tensor, Sequence[str]]:
+        return first_on_gpu(lambda: self.on_gpu)
+
+    def bits_per_dim(self) -> Tensor:
+        return torch.full((2,), 3.0)
+
+
+def subject(sample: Callable[[torch.device], Tensor]) -> Stub:
+    return Stub(sample, nn.Linear(4, 4))
 
 
 def test_the_check_finds_what_is_made_on_the_wrong_device() -> None:
@@ -178,7 +192,7 @@ def test_the_check_finds_what_is_made_on_the_wrong_device() -> None:
     with pytest.raises(AssertionError, match="not those of the processor"):
         check_on_gpu(subject(lambda device: right(device) + (device.type == "cuda")))  # type: ignore[arg-type]
     other = subject(right)
-    other.bits_per_dim = lambda: torch.full((2,), 4.0)
+    other.bits_per_dim = lambda: torch.full((2,), 4.0)  # type: ignore[method-assign]
     with pytest.raises(AssertionError, match="the likelihoods are not"):
         check_on_gpu(other)  # type: ignore[arg-type]
 
@@ -188,13 +202,13 @@ def test_the_check_finds_what_is_made_on_the_wrong_device() -> None:
 def test_the_check_finds_a_loop_that_waits(reads: bool) -> None:
     net = nn.Linear(4, 4)
 
-    def sample() -> None:
-        x = torch.ones(2, 4, device=GPU)
+    def sample(device: torch.device) -> Tensor:
+        x = torch.ones(2, 4, device=device)
         for _ in range(3):
             y = net(x.cpu() if reads else torch.ones(2, 4))
-            x = y.to(GPU) if reads else x + 1
+            x = y.to(device) if reads else x + 1
+        return x
 
-    on_gpu = SimpleNamespace(sample=sample, model=nn.Sequential(net))
     told = pytest.raises(AssertionError, match="waits for the device 4 times: a copy to the device, a copy to the host")
     with told if reads else nullcontext():
-        check_no_waiting(SimpleNamespace(model=net, on_gpu=on_gpu))  # type: ignore[arg-type]
+        check_no_waiting(Stub(sample, net))  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from bench.records.store import Store
 from bench.report.leaderboard.board import board, comparable, latest, number
 from bench.report.page.render import breakable, items, noted
 from bench.report.page.view import Notes, provenance, rankings, samples
-from bench.report.page.write import write
+from bench.report.page.write import Report, write
 from bench.report.plots.pareto import pareto
 from bench.values import Record, UserError
 from tests.made_records import failed_record, later, made_record
@@ -32,6 +32,15 @@ def store(tmp_path: Path, records: list[Record]) -> Store:
     for record in records:
         store.write(record)
     return store
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> Report:
+    """Of the same records as `store`, in the same place."""
+    store = Store(tmp_path_factory.mktemp("whole") / "digits" / "cpu")
+    for record in records:
+        store.write(record)
+    return write("digits", [store], store.folder / "out")
 
 
 def test_every_empty_cell_has_its_reason(records: list[Record]) -> None:
@@ -108,8 +117,8 @@ def test_report_is_written_without_torch(store: Store, tmp_path: Path) -> None:
     assert len(page) < 3e6 and all(lead.startswith(("#", "data:")) for lead in leads)
 
 
-def test_same_records_same_bytes(store: Store, tmp_path: Path) -> None:
-    first, second = (write("digits", [store], tmp_path / name) for name in ("a", "b"))
+def test_same_records_same_bytes(report: Report, store: Store, tmp_path: Path) -> None:
+    first, second = report, write("digits", [store], tmp_path / "b")
     assert [p.name for p in first.files] == [p.name for p in second.files] and len(set(first.files)) == len(first.files)
     assert [p.name for x, y in zip(first.files, second.files) if (p := x).read_bytes() != y.read_bytes()] == []
 
@@ -200,8 +209,8 @@ def test_cells_are_escaped_split_and_linked() -> None:
     assert noted("<b>[1]", "t") == "&lt;b&gt;[1]" and noted("[1]", "") == "[1]"
 
 
-def test_policy_names_the_pages_own_script(store: Store, tmp_path: Path) -> None:
-    page = write("digits", [store], tmp_path / "out").html.read_text()
+def test_policy_names_the_pages_own_script(report: Report) -> None:
+    page = report.html.read_text()
     (script,) = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src &#39;sha256-{digest}&#39; blob:" in page or f"script-src 'sha256-{digest}' blob:" in page

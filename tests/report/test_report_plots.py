@@ -15,7 +15,7 @@ from PIL import Image
 from bench.cards import Heading
 from bench.measures import Measure, measured, missing
 from bench.report.leaderboard.board import board
-from bench.report.plots.canvas import WIDTH, Sketch, house_style, marks, save, settle, sheet
+from bench.report.plots.canvas import WIDTH, Figure, Sketch, house_style, marks, save, settle, sheet
 from bench.report.plots.cloud import clouds
 from bench.report.plots.energy import images_to_equal
 from bench.report.plots.front import FAINT, fronts
@@ -32,10 +32,15 @@ def pictures() -> dict[str, Sketch]:
     return sketched(some())
 
 
-def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
-    first = drawn(some(), tmp_path / "a")
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Figure]:
+    return drawn(some(), tmp_path_factory.mktemp("files"))
+
+
+def test_the_same_records_make_the_same_bytes(files: list[Figure], tmp_path: Path) -> None:
+    first = files
     with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": "another", "axes.facecolor": "red"}):
-        second = drawn(some(), tmp_path / "b")
+        second = drawn(some(), tmp_path)
     assert [f.png.stem for f in first] == ["quality_against_cost", "quality_against_steps", "training_against_sampling", "taxonomy"]
     assert len({f.png.read_bytes() for f in first}) == len(first)
     for one, other in zip(first, second, strict=True):
@@ -43,8 +48,8 @@ def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
         assert one.title == other.title and one.alt == other.alt
 
 
-def test_files_are_what_they_say_and_bear_no_version(tmp_path: Path) -> None:
-    for figure in drawn(some(), tmp_path):
+def test_files_are_what_they_say_and_bear_no_version(files: list[Figure]) -> None:
+    for figure in files:
         with Image.open(figure.png) as image:
             assert image.format == "PNG" and image.size[0] == round(WIDTH * 200) and "Software" not in image.info
         assert ET.fromstring(figure.svg.read_text()).tag.endswith("}svg")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from bench.nets.ema import seeded
 from bench.registry import discover
 from bench.suites.suite import load as load_suite
 from bench.testing.checks import check_training
+from bench.testing.subject import watched
 from bench.training.adversarial import Game, gradient_penalty, train_game
 from bench.training.noise_prediction import eps_loss, unweighted
 from bench.training.train import train
@@ -128,23 +130,24 @@ def test_a_critic_stays_as_written(compiled: list[nn.Module]) -> None:
     assert compiled == [generator]
 
 
-class Subject:
-    """A fit of one step, with `kit.evaluated` or without."""
+def fitted(inside: bool) -> SimpleNamespace:
+    """What a check is given: a fit of one step, with `kit.evaluated` or without."""
 
-    def __init__(self, inside: bool) -> None:
-        self.model, self.inside = nn.Linear(2, 1), inside
-
-    def fit(self, evaluated: Evaluation) -> None:
-        optimiser = torch.optim.SGD(self.model.parameters(), lr=0.1)
-        with evaluated(self.model) if self.inside else nullcontext():
-            self.model(torch.ones(1, 2)).sum().backward()
+    def fit(evaluated: Evaluation) -> nn.Module:
+        model = nn.Linear(2, 1)
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        with evaluated(model) if inside else nullcontext():
+            model(torch.ones(1, 2)).sum().backward()
             optimiser.step()
+        return model
+
+    return SimpleNamespace(fitted=watched(fit))
 
 
 def test_a_loop_that_forgets_how_networks_are_evaluated_is_found() -> None:
-    check_training(Subject(inside=True))  # type: ignore[arg-type]
+    check_training(fitted(inside=True))  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match=r"SGD steps outside of kit\.evaluated, times: 1"):
-        check_training(Subject(inside=False))  # type: ignore[arg-type]
+        check_training(fitted(inside=False))  # type: ignore[arg-type]
 
 
 def test_networks_that_measure_are_always_trained_as_written() -> None:
