@@ -22,7 +22,7 @@ from bench.cli.options import (
     Out,
     Results,
     Seeds,
-    Weights,
+    WeightsOption,
     recorded,
     report_folder,
     resolve,
@@ -55,7 +55,7 @@ class Gate(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class PairedRecords:
     """The records that a comparison draws from, each with its store, and what became of the cells where some were run first."""
 
     suite: str
@@ -93,7 +93,7 @@ def compare(
     max_minutes: MaxMinutes = None,
     data: Data = None,
     download: Download = False,
-    inception_weights: Weights = None,
+    inception_weights: WeightsOption = None,
     country: Country = None,
     as_json: Json = False,
 ) -> None:
@@ -110,11 +110,11 @@ def compare(
         raise UserError("--seeds, --device, --max-minutes, --data, --download, --inception-weights and --country go with --plugin")
     else:
         name, root, stores = recorded(suite, results)
-        evidence = Evidence(suite=name, root=root, held=[(store, record) for store in stores for record in store.records()])
+        evidence = PairedRecords(suite=name, root=root, held=[(store, record) for store in stores for record in store.records()])
     judge(evidence, a, b, gate, margin, out or page_folder(evidence), as_json)
 
 
-def page_folder(evidence: Evidence) -> Path:
+def page_folder(evidence: PairedRecords) -> Path:
     """Beside the reports of these records; a comparison of published records is the user's own, and goes where theirs lie."""
     from bench.records.store import LOCAL, PUBLISHED
 
@@ -141,7 +141,7 @@ def run_missing(
     results: Path | None,
     device: str | None,
     max_minutes: float | None,
-) -> Evidence:
+) -> PairedRecords:
     """Say what is missing and what it will take, run it, and return the records of just these cells."""
     from rich.console import Console
 
@@ -168,10 +168,10 @@ def run_missing(
     counts = {"planned": len(cells), "reused": done, "published": len(taken)}
     counts |= {key: getattr(outcome, key) for key in ("ok", "failed", "not_started")}
     held = [(contest.store, record) for record in contest.records()]
-    return Evidence(suite=suite.name, root=root, held=held, counts=counts)
+    return PairedRecords(suite=suite.name, root=root, held=held, counts=counts)
 
 
-def judge(evidence: Evidence, ours: str, theirs: str, gate: Gate, margin: float, out: Path, as_json: bool) -> None:
+def judge(evidence: PairedRecords, ours: str, theirs: str, gate: Gate, margin: float, out: Path, as_json: bool) -> None:
     """Print every pair's comparison, write the page into `out`, and exit by the gate."""
     from bench.report.comparison.matching import matches
     from bench.report.comparison.page import write

@@ -42,7 +42,7 @@ Results = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Where reco
 Device = Annotated[Optional[str], typer.Option(help="cpu or cuda; by default CUDA where there is one.")]
 Data = Annotated[Optional[Path], typer.Option(metavar="DIR", help="Folder that holds the data set.")]
 Download = Annotated[bool, typer.Option("--download", help="Allow downloads of data and Inception weights.")]
-Weights = Annotated[Optional[Path], typer.Option(metavar="FILE", help="torch-fidelity's Inception weights.")]
+WeightsOption = Annotated[Optional[Path], typer.Option(metavar="FILE", help="torch-fidelity's Inception weights.")]
 WhichCompute = Annotated[
     Optional[Compute], typer.Option("--compute", help="fast: compiled, channels last, in bfloat16 where the device can; rows of their own.")
 ]

@@ -9,7 +9,6 @@ from rich.console import Console, RenderableType
 if TYPE_CHECKING:
     from bench.harness.plan.forecast import Forecast
     from bench.report.comparison.verdicts import Comparison
-    from bench.report.leaderboard.board import Board
 
 PIPE_WIDTH = 200
 FRAMED = 1000  # rows; laying out a longer table takes seconds, and nobody sees its frame
@@ -54,7 +53,7 @@ def tallies(found: "Iterable[Comparison]", where: str = "") -> None:
         print(f"{where}{line}")
 
 
-def leaderboards(boards: "Mapping[str, Board]") -> None:
+def leaderboards(boards: "Mapping[str, Leaderboard]") -> None:
     """One table a task."""
     from bench.report.leaderboard.terminal import terminal
 

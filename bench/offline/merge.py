@@ -27,7 +27,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class MergeVerdict:
     """The fate of one file of a parcel, and the reason of a refusal."""
 
     parcel: Path
@@ -45,7 +45,7 @@ class Verdict:
         return f"{self.fate}: {self.name} of {self.parcel}" + (f": {self.reason}" if self.reason else "")
 
 
-def merge(parcels: Iterable[Path], results: Path) -> list[Verdict]:
+def merge(parcels: Iterable[Path], results: Path) -> list[MergeVerdict]:
     """Take in what is new; running it again changes nothing.
 
     An OK record is never replaced, and neither is a sample or a checkpoint; a plan is, and so is a record that is not OK. A damaged file is
@@ -59,7 +59,7 @@ def merge(parcels: Iterable[Path], results: Path) -> list[Verdict]:
         content = opened(parcel)
         for names in together(list(content)):
             fate, reason = _take({name: content[name] for name in names}, results)
-            found += [Verdict(parcel=parcel, name=name, fate=fate, reason=reason) for name in names]
+            found += [MergeVerdict(parcel=parcel, name=name, fate=fate, reason=reason) for name in names]
     return found
 
 

@@ -45,7 +45,7 @@ class Direction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class PublishedFigure:
     """One published number. `printed` are its digits as printed, empty where no figure was found; the metric names the unit."""
 
     strategy: str
@@ -95,10 +95,10 @@ TEXTS = ("evidence", "note")
 
 
 @cache
-def figures(path: Path = PUBLISHED) -> tuple[Figure, ...]:
+def figures(path: Path = PUBLISHED) -> tuple[PublishedFigure, ...]:
     """All figures, in the order of the file. Raises UserError with the line number of the first row that is not as it must be."""
     subjects = {name for row in rows() for name in (row.id, *row.strategies)}
-    found: dict[tuple[str, ...], Figure] = {}
+    found: dict[tuple[str, ...], PublishedFigure] = {}
     for place, raw in lines(path, COLUMNS + TEXTS):
         figure = _figure(raw, place, subjects)
         key = (figure.strategy, figure.model, figure.dataset, figure.setting, figure.metric)
@@ -108,7 +108,7 @@ def figures(path: Path = PUBLISHED) -> tuple[Figure, ...]:
     return tuple(found.values())
 
 
-def _figure(raw: dict[str, str], place: str, subjects: set[str]) -> Figure:
+def _figure(raw: dict[str, str], place: str, subjects: set[str]) -> PublishedFigure:
     name = raw["strategy"]
     if name not in subjects and not name.startswith(BEYOND):
         raise UserError(f"{place}: '{name}' is no strategy and no row of the survey")
@@ -124,7 +124,7 @@ def _figure(raw: dict[str, str], place: str, subjects: set[str]) -> Figure:
     if not (raw["model"] and raw["metric"] and raw["where"]):
         raise UserError(f"{place}: a figure has a model, a metric and a place in its source")
     plain = {key: raw[key] for key in ("strategy", "model", "dataset", "setting", "metric", "source_paper", "where", *TEXTS)}
-    return Figure(**plain, printed=raw["value"], direction=direction, grade=grade)
+    return PublishedFigure(**plain, printed=raw["value"], direction=direction, grade=grade)
 
 
 def _member(kind: type[E], text: str, place: str) -> E:

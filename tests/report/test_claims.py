@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from bench.cards import Edit
-from bench.report.survey.claims import Verdict, audit, claims_table
+from bench.report.survey.claims import ClaimVerdict, audit, claims_table
 from bench.values import Record
 from tests.made_records import later, made_record
 
@@ -20,22 +20,22 @@ def pair(ours: float, seed: int) -> list[Record]:
 
 
 def test_claims_hold_fail_and_wait() -> None:
-    def verdict(*records: Record) -> tuple[Verdict, str]:
+    def verdict(*records: Record) -> tuple[ClaimVerdict, str]:
         (found,) = audit(list(records))
         return found.verdict, found.why
 
-    assert verdict(*pair(1.0, 0), *pair(1.5, 1)) == (Verdict.REPRODUCED, "2 of 2 pairs over 2 seeds")
-    assert verdict(*pair(3.0, 0), *pair(2.5, 1)) == (Verdict.NOT_REPRODUCED, "0 of 2 pairs over 2 seeds")
-    assert verdict(*pair(3.0, 0), *pair(1.0, 1)) == (Verdict.INCONCLUSIVE, "1 of 2 pairs over 2 seeds")
-    assert verdict(*pair(1.0, 0)) == (Verdict.INCONCLUSIVE, "1 of 1 pairs over 1 seed; 2 seeds are needed")
-    assert verdict(pair(1.0, 0)[0])[0] is Verdict.INCONCLUSIVE
+    assert verdict(*pair(1.0, 0), *pair(1.5, 1)) == (ClaimVerdict.REPRODUCED, "2 of 2 pairs over 2 seeds")
+    assert verdict(*pair(3.0, 0), *pair(2.5, 1)) == (ClaimVerdict.NOT_REPRODUCED, "0 of 2 pairs over 2 seeds")
+    assert verdict(*pair(3.0, 0), *pair(1.0, 1)) == (ClaimVerdict.INCONCLUSIVE, "1 of 2 pairs over 2 seeds")
+    assert verdict(*pair(1.0, 0)) == (ClaimVerdict.INCONCLUSIVE, "1 of 1 pairs over 1 seed; 2 seeds are needed")
+    assert verdict(pair(1.0, 0)[0])[0] is ClaimVerdict.INCONCLUSIVE
 
 
 def test_counted_claims_need_one_seed() -> None:
     ours, baseline = pair(1.0, 0)
     claim = dataclasses.replace(ours.card.claims[0], metric="flops_per_image")
     ours = dataclasses.replace(ours, card=dataclasses.replace(ours.card, claims=(claim,)))
-    assert audit([ours, baseline])[0].verdict is Verdict.REPRODUCED
+    assert audit([ours, baseline])[0].verdict is ClaimVerdict.REPRODUCED
 
 
 def test_a_claims_figures_and_ratio() -> None:

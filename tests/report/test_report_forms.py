@@ -12,7 +12,7 @@ import pytest
 
 from bench.cli import printing
 from bench.measures import Measure
-from bench.report.leaderboard.board import Board, board
+from bench.report.leaderboard.board import Leaderboard, board
 from bench.report.page.files import latex, markdown, of_board, write_forms
 from bench.values import Record
 from tests.made_records import made_record
@@ -22,14 +22,14 @@ TEX = shutil.which("pdflatex") or shutil.which("tectonic")
 
 
 @pytest.fixture
-def rows(records: list[Record]) -> Board:
+def rows(records: list[Record]) -> Leaderboard:
     seen = dataclasses.replace(records[0], scores={**records[0].scores, "fd_digits": Measure(value=1.0, low=0.5, high=1.5, n=500)})
     evil = dataclasses.replace(made_record("eps.noise.ddgm", steps=7, quality=4.0), card=dataclasses.replace(seen.card, title=EVIL))
     evil = dataclasses.replace(evil, cell=dataclasses.replace(evil.cell, strategy=EVIL))
     return board([seen, *records[1:], evil])
 
 
-def test_raw_numbers_come_back(rows: Board, tmp_path: Path) -> None:
+def test_raw_numbers_come_back(rows: Leaderboard, tmp_path: Path) -> None:
     csv, parquet, _, _ = write_forms("leaderboard", "Leaderboard", rows, tmp_path)
     from_csv, from_parquet = pd.read_csv(csv), pd.read_parquet(parquet)
     assert list(from_csv.columns) == list(from_parquet.columns)
@@ -41,19 +41,19 @@ def test_raw_numbers_come_back(rows: Board, tmp_path: Path) -> None:
     assert "gflop_low" not in from_csv  # no row has an interval there
 
 
-def test_parquet_is_typed(rows: Board, tmp_path: Path) -> None:
+def test_parquet_is_typed(rows: Leaderboard, tmp_path: Path) -> None:
     schema = pyarrow.parquet.read_schema(write_forms("leaderboard", "Leaderboard", rows, tmp_path)[1])
     kinds = {name: str(schema.field(name).type) for name in schema.names}
     assert {kinds[column.key] for column in rows.columns} == {"double"} and kinds["fd_digits_low"] == "double"
     assert kinds["year"] == kinds["seeds"] == "int64" and "string" in kinds["configuration"] and "string" in kinds["fid_reason"]
 
 
-def test_text_stays_text_in_the_raw_forms(rows: Board, tmp_path: Path) -> None:
+def test_text_stays_text_in_the_raw_forms(rows: Leaderboard, tmp_path: Path) -> None:
     csv, parquet, _, _ = write_forms("leaderboard", "Leaderboard", rows, tmp_path)
     assert EVIL in set(pd.read_csv(csv)["title"]) and EVIL in set(pd.read_parquet(parquet)["title"])
 
 
-def test_again_gives_the_same_bytes(rows: Board, records: list[Record], tmp_path: Path) -> None:
+def test_again_gives_the_same_bytes(rows: Leaderboard, records: list[Record], tmp_path: Path) -> None:
     first = write_forms("leaderboard", "Leaderboard", rows, tmp_path / "a")
     second = write_forms("leaderboard", "Leaderboard", rows, tmp_path / "b")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
@@ -75,7 +75,7 @@ def test_markdown_without_notes_ends_with_the_table() -> None:
     assert markdown("T", pd.DataFrame({"a": ["b"]})).endswith("| a |\n|---|\n| b |\n")
 
 
-def test_latex_is_whole(rows: Board) -> None:
+def test_latex_is_whole(rows: Leaderboard) -> None:
     """Every row has all its cells, braces pair off, and no sign with a meaning to TeX is left from a name."""
     table = of_board(rows).printed
     text = latex("Leaderboard of my_suite", table)
@@ -91,7 +91,7 @@ def test_latex_is_whole(rows: Board) -> None:
     assert "script" in "".join(body) and "é" in "".join(body)
 
 
-def test_latex_columns_share_the_line(rows: Board) -> None:
+def test_latex_columns_share_the_line(rows: Leaderboard) -> None:
     text = latex("Leaderboard", of_board(rows).printed)
     shares = [float(share) for share in re.findall(r"dimexpr([\d.]+)", text)]
     assert len(shares) == len(of_board(rows).printed.columns) and sum(shares) == pytest.approx(1, abs=1e-3)
@@ -106,7 +106,7 @@ def test_no_prose_squeezes_short_words() -> None:
 
 
 @pytest.mark.skipif(TEX is None, reason="no pdflatex and no tectonic here")
-def test_latex_compiles(rows: Board, tmp_path: Path) -> None:
+def test_latex_compiles(rows: Leaderboard, tmp_path: Path) -> None:
     assert TEX is not None
     fragment = latex("Leaderboard", of_board(rows).printed) + latex(EVIL, pd.DataFrame({"Model": [EVIL], "Note": ["[1]"]}), [EVIL])
     head = "\\documentclass{article}\n\\usepackage[utf8]{inputenc}\n\\usepackage{array, booktabs, longtable}\n\\begin{document}\n"

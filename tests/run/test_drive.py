@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from bench.harness.run import dispatch as drive
-from bench.harness.run.dispatch import TRIES, Claim, Desk, Drive, Ended
+from bench.harness.run.dispatch import TRIES, Claimed, Desk, Drive, Ended
 from bench.harness.run.engine import News
 from bench.harness.run.messages import CellJob, Done, Job, Lost, Message, Refused, Tick
 from bench.values import Status, UserError
@@ -54,7 +54,7 @@ def no_bar(title: str) -> Iterator[Callable[[Tick], None]]:
     yield lambda _tick: None
 
 
-def desk(claim: Callable[[Job], Claim] = lambda _job: Claim.MINE, limit: Callable[[Job], float | None] = lambda _job: 9.0) -> Desk:
+def desk(claim: Callable[[Job], Claimed] = lambda _job: Claimed.MINE, limit: Callable[[Job], float | None] = lambda _job: 9.0) -> Desk:
     return Desk(claim=claim, limit=limit, bar=no_bar)
 
 
@@ -105,7 +105,7 @@ def test_jobs_of_another_runner_are_waited_for_last(monkeypatch: pytest.MonkeyPa
     """What another holds comes back until it is done there, or ours to do."""
     pauses: list[float] = []
     monkeypatch.setattr(drive.time, "sleep", pauses.append)
-    answers = {0: iter([Claim.HELD] * 4 + [Claim.DONE]), 1: iter([Claim.HELD] * 5 + [Claim.MINE]), 2: iter([Claim.MINE])}
+    answers = {0: iter([Claimed.HELD] * 4 + [Claimed.DONE]), 1: iter([Claimed.HELD] * 5 + [Claimed.MINE]), 2: iter([Claimed.MINE])}
     engine = Script(1, lambda job: [OK])
     ended = list(Drive(engine, desk(claim=lambda job: next(answers[job.cell.seed]))).over([[job(0)], [job(1)], [job(2)]]))
     assert [(end.job.cell.seed, end.outcome) for end in ended] == [(2, OK), (0, None), (1, OK)]
@@ -118,8 +118,8 @@ def test_a_job_that_needs_others_goes_before_those_after_it(slots: int) -> None:
     over: set[int] = set()
     needs = {2: {0, 1}, 5: {3, 4}}
 
-    def claim(job: Job) -> Claim:
-        return Claim.MINE if needs.get(job.cell.seed, set()) <= over else Claim.LATER
+    def claim(job: Job) -> Claimed:
+        return Claimed.MINE if needs.get(job.cell.seed, set()) <= over else Claimed.LATER
 
     engine = Script(slots, lambda job: [Tick("x", 1, 2)] * (job.cell.seed % 3) + [OK])
     begun: list[int] = []
@@ -149,5 +149,5 @@ def test_progress_reaches_the_bar_and_the_bar_ends() -> None:
         seen.append("ended")
 
     engine = Script(1, lambda job: [Tick("sampling", 1, 2), Done(Status.FAILED, "why")])
-    [ended] = Drive(engine, Desk(claim=lambda _: Claim.MINE, limit=lambda _: 9.0, bar=bar)).over([[job(0)]])
+    [ended] = Drive(engine, Desk(claim=lambda _: Claimed.MINE, limit=lambda _: 9.0, bar=bar)).over([[job(0)]])
     assert seen == [Tick("sampling", 1, 2), "ended"] and ended.outcome == Done(Status.FAILED, "why") and ended.wall_s >= 0

@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 
 from bench.harness.plan.cells import Options, plan
-from bench.harness.run.dispatch import Claim, Desk, Drive
+from bench.harness.run.dispatch import Claimed, Desk, Drive
 from bench.harness.run.engines.ray import RayEngine
 from bench.harness.run.messages import CellJob, Setup
 from bench.harness.run.progress import Display
-from bench.harness.run.session import Outcome, run
+from bench.harness.run.session import RunOutcome, run
 from bench.registry import discover
 from bench.suites.suite import load
 from bench.values import Status, UserError
@@ -52,7 +52,7 @@ def suite_file(folder: Path) -> Path:
     return path
 
 
-def ran(folder: Path, root: Path, **engine: Any) -> Outcome:
+def ran(folder: Path, root: Path, **engine: Any) -> RunOutcome:
     suite = load(str(suite_file(folder)))
     display = Display(Console(quiet=True))
     return run(suite, discover(), Options(), root=root, device=CPU, max_minutes=None, display=display, **engine)
@@ -87,7 +87,7 @@ def test_a_worker_that_dies_or_hangs_is_no_lost_node(
     options = Options(plugins=(plugin,), only=(f"user.{name}",))
     [cell] = plan(load(str(suite_file(tmp_path))), discover(options.plugins), options).cells
     setup = Setup(device="cpu", options=options, assets=tmp_path / "assets", store=tmp_path / "store")
-    desk = Desk(claim=lambda _: Claim.MINE, limit=lambda _: limit_s, bar=no_bar)
+    desk = Desk(claim=lambda _: Claimed.MINE, limit=lambda _: limit_s, bar=no_bar)
     engine = RayEngine(setup, cluster.address)
     try:
         [ended] = Drive(engine, desk).over([[CellJob(cell)]])

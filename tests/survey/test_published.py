@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.records.store import PUBLISHED, Store
-from bench.report.leaderboard.board import Board, board, latest
+from bench.report.leaderboard.board import Leaderboard, board, latest
 from bench.values import Record, Status
 
 ROOT = Path(__file__).parents[2] / PUBLISHED
@@ -23,7 +23,7 @@ def test_records_are_readable_and_empty_cells_have_reasons(store: Store) -> None
         assert record.samples_png is None or (store.folder / record.samples_png).is_file()
 
 
-def quality(rows: Board, configuration: str) -> float:
+def quality(rows: Leaderboard, configuration: str) -> float:
     return float(rows.values.loc[rows.info["configuration"] == configuration, "fd_digits"].iloc[0])
 
 

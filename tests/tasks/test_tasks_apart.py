@@ -13,7 +13,7 @@ from bench.report.comparison.matching import matches
 from bench.report.comparison.verdicts import compare
 from bench.report.leaderboard.board import by_task, latest
 from bench.report.page.write import write
-from bench.report.survey.claims import Verdict, audit
+from bench.report.survey.claims import ClaimVerdict, audit
 from bench.values import Record, UserError, configuration
 from tests.made_records import BETTER_THAN_DDPM, later, made_record
 
@@ -58,19 +58,21 @@ def test_claims_compare_within_a_task() -> None:
     """DDIM is better in editing, worse in restoring: a claim over both is neither; across tasks there is no pair."""
     apart = [on(Edit(), DDIM, 1.0, s) for s in (0, 1)] + [on(HOLE, DDPM, 2.0, s) for s in (0, 1)]
     (found,) = audit(apart)
-    assert not found.pairs and found.verdict is Verdict.INCONCLUSIVE
+    assert not found.pairs and found.verdict is ClaimVerdict.INCONCLUSIVE
     both = [*apart, *(on(Edit(), DDPM, 2.0, s) for s in (0, 1)), *(on(HOLE, DDIM, 3.0, s) for s in (0, 1))]
     (found,) = audit(both)
     assert sorted(pair.values for pair in found.pairs) == [(1.0, 2.0), (1.0, 2.0), (3.0, 2.0), (3.0, 2.0)]
-    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.verdict is ClaimVerdict.INCONCLUSIVE
     (found,) = audit([r for r in both if r.cell.workload.task == Edit()])
-    assert found.verdict is Verdict.REPRODUCED
+    assert found.verdict is ClaimVerdict.REPRODUCED
 
 
 def test_two_tasks_are_not_two_seeds() -> None:
     both = [on(task, name, quality) for task in (Edit(), HOLE) for name, quality in ((DDIM, 1.0), (DDPM, 2.0))]
     (found,) = audit(both)
-    assert len(found.pairs) == 2 and found.verdict is Verdict.INCONCLUSIVE and found.why == "2 of 2 pairs over 1 seed; 2 seeds are needed"
+    assert (
+        len(found.pairs) == 2 and found.verdict is ClaimVerdict.INCONCLUSIVE and found.why == "2 of 2 pairs over 1 seed; 2 seeds are needed"
+    )
 
 
 def test_comparison_pairs_within_a_task() -> None:
@@ -108,4 +110,4 @@ def test_claim_on_clips_reads_the_distance_of_whole_clips() -> None:
 
     (found,) = audit([clip(name, quality, seed) for seed in (0, 1) for name, quality in ((DDIM, 1.0), (DDPM, 2.0))])
     assert found.metric == "fd_digits_clips" and [pair.values for pair in found.pairs] == [(1.0, 2.0), (1.0, 2.0)]
-    assert found.verdict is Verdict.REPRODUCED
+    assert found.verdict is ClaimVerdict.REPRODUCED

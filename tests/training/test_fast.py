@@ -25,7 +25,7 @@ from bench.records.store import Store, read_record
 from bench.registry import discover
 from bench.report.comparison.matching import matches
 from bench.report.leaderboard.board import board
-from bench.report.survey.claims import Verdict, audit
+from bench.report.survey.claims import ClaimVerdict, audit
 from bench.suites.suite import load
 from bench.values import Cell, Compute, Record, Status
 from tests.fakes import CPU
@@ -149,7 +149,7 @@ def test_claims_and_comparisons_take_networks_as_written_unless_told() -> None:
     ddpms = [made_record("eds.state_space.ddpm", steps=50, quality=2.0, seed=seed) for seed in (0, 1)]
     quick = [as_fast(record, quality) for record, quality in zip(ddims, (3.0, 4.0))]
     every = [*ddims, *ddpms, *quick]
-    assert [a.verdict for a in audit(every)] == [Verdict.REPRODUCED]
+    assert [a.verdict for a in audit(every)] == [ClaimVerdict.REPRODUCED]
     assert audit([*quick, *ddpms])[0].why == "no pair of records with the configurations of the claim"
     assert [m.names for m in matches(every, "ddim", "ddpm")] == [("eds.representation.ddim[steps=50]", "eds.state_space.ddpm[steps=50]")]
     (told,) = matches(every, "ddim[compute=fast]", "ddim")

@@ -16,7 +16,7 @@ POLL_S = 1.0
 TRIES = 3  # of a job whose machine is lost
 
 
-class Claim(Enum):
+class Claimed(Enum):
     """What became of the wish to work on a job."""
 
     MINE = auto()
@@ -29,7 +29,7 @@ class Claim(Enum):
 class Desk:
     """What is to be known of a job: whether it is ours to do, how many seconds it may take (None: it is not begun), how it is shown."""
 
-    claim: Callable[[Job], Claim]
+    claim: Callable[[Job], Claimed]
     limit: Callable[[Job], float | None]
     bar: Callable[[str], AbstractContextManager[Callable[[Tick], None]]]
 
@@ -74,7 +74,7 @@ class Drive:
         later: deque[Job] = deque()
         while queue or held or later or self._running or any(mine):
             for slot in self._slots:
-                yield from self._fill(slot, mine, queue, {Claim.HELD: held, Claim.LATER: later})
+                yield from self._fill(slot, mine, queue, {Claimed.HELD: held, Claimed.LATER: later})
             if self._running:
                 news = self._engine.wait(POLL_S)
                 yield from self._heed(news, mine, queue) if news else ()
@@ -85,7 +85,7 @@ class Drive:
             held.clear()
             later.clear()
 
-    def _fill(self, slot: int, mine: list[deque[Job]], queue: deque[deque[Job]], aside: Mapping[Claim, deque[Job]]) -> Iterator[Ended]:
+    def _fill(self, slot: int, mine: list[deque[Job]], queue: deque[deque[Job]], aside: Mapping[Claimed, deque[Job]]) -> Iterator[Ended]:
         """Give a free slot its next job, if any can be begun."""
         while slot not in self._running and (mine[slot] or queue):
             if not mine[slot]:
@@ -98,7 +98,7 @@ class Drive:
             claim = self._desk.claim(job)
             if claim in aside:
                 aside[claim].append(job)
-            elif claim is Claim.DONE:
+            elif claim is Claimed.DONE:
                 yield Ended(job=job, outcome=None)
             else:
                 bar = ExitStack()

@@ -14,7 +14,7 @@ from bench.harness.assets.trained import ASSET, asset_id, depth
 from bench.harness.cell.shards import drawn_whole
 from bench.harness.machine import provenance
 from bench.harness.plan.cells import asset_names, fit_key
-from bench.harness.run.dispatch import Claim, Desk, Drive, Ended
+from bench.harness.run.dispatch import Claimed, Desk, Drive, Ended
 from bench.harness.run.engine import Engine
 from bench.harness.run.leases import Leases
 from bench.harness.run.messages import AssetJob, CellJob, Job, Setup, ShardJob
@@ -79,17 +79,17 @@ class Runner:
             yield from ([job] for job in shares)
             yield [CellJob(cell) for cell in cells]
 
-    def _claim(self, job: Job) -> Claim:
+    def _claim(self, job: Job) -> Claimed:
         if isinstance(job, CellJob) and self._shares[job.cell.id]:
-            return Claim.LATER
+            return Claimed.LATER
         if self._is_done(job):
-            return Claim.DONE
+            return Claimed.DONE
         if not self._leases.take(self._lease(job)):
-            return Claim.HELD
+            return Claimed.HELD
         if self._is_done(job):  # by one who gave the lease back a moment ago
             self._leases.release(self._lease(job))
-            return Claim.DONE
-        return Claim.MINE
+            return Claimed.DONE
+        return Claimed.MINE
 
     def _is_done(self, job: Job) -> bool:
         """An asset or a shard that lies there; a cell whose record another runner has written since this run began, well or not."""

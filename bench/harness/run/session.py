@@ -26,7 +26,7 @@ from bench.values import Cell, Status
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """Counts of cells by what became of them, where the records lie, and seconds: as forecast, and as they were.
 
     Cells that another runner finished meanwhile count as reused.
@@ -56,7 +56,7 @@ def run(
     max_minutes: float | None,
     display: Display,
     engine: Callable[[Setup], Engine] = local_engine,
-) -> Outcome:
+) -> RunOutcome:
     """Run what is missing. Cells without an OK record run, failed ones again; each leaves a record at once."""
     planned = plan(suite, registry, options)
     cells = planned.cells
@@ -76,7 +76,7 @@ def run(
         opened = engine(setup)
         slots = opened.slots
         runner.work(opened)
-    return Outcome(
+    return RunOutcome(
         store=store,
         forecast_s=expected.over(slots).seconds if expected else missing("nothing to do"),
         measured_s=time.monotonic() - begin,

@@ -58,7 +58,7 @@ class GpuEnergy(Protocol):
 
 
 @dataclass(frozen=True)
-class Board:
+class GpuBoard:
     """One card, as NVML shows it."""
 
     nvml: Nvml
@@ -83,7 +83,7 @@ class Board:
 class EnergyCounter:
     """The hardware counter, which moves about every 100 ms (Zeus, ml.energy)."""
 
-    board: Board
+    board: GpuBoard
     source = EnergySource.NVML_COUNTER
     refresh_s = 0.1
 
@@ -191,11 +191,11 @@ def idle_power_w(uuid: str, nvml: Nvml = pynvml, sleep: Callable[[float], None] 
     return measured(sum(polls) / len(polls), n=len(polls), method=f"NVML power, polls {IDLE_POLL_S:g} s apart")
 
 
-def find(uuid: str, nvml: Nvml) -> Board:
+def find(uuid: str, nvml: Nvml) -> GpuBoard:
     """The card of this UUID; raises `NoReading` for one that NVML does not show, and for a slice of a card."""
     try:
         nvml.nvmlInit()
-        board = Board(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
+        board = GpuBoard(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
     except nvml.NVMLError as error:
         if _is_slice(uuid, nvml):
             raise NoReading(SLICE) from error
@@ -213,7 +213,7 @@ def _is_slice(uuid: str, nvml: Nvml) -> bool:
     return True
 
 
-def _is_sliced(board: Board) -> bool:
+def _is_sliced(board: GpuBoard) -> bool:
     """CUDA may give a slice the UUID of its card."""
     try:
         return bool(board.nvml.nvmlDeviceGetMigMode(board.handle)[0] == board.nvml.NVML_DEVICE_MIG_ENABLE)

@@ -38,7 +38,7 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class PageLine:
     """A quantity as the table shows it."""
 
     comparison: Comparison
@@ -54,7 +54,7 @@ class Part:
     names: tuple[str, str]
     task: str
     tallies: list[str]
-    lines: list[Line]
+    lines: list[PageLine]
     real: dict[str, str]
     grids: list[tuple[int, str | None, str | None]]
     params: list[tuple[str, str, str]]
@@ -85,7 +85,7 @@ def part(match: Match, comparisons: Sequence[Comparison], homes: Homes) -> Part:
         names=match.names,
         task=task_name(a.cell.workload.task),
         tallies=tallies(comparisons),
-        lines=[Line(comparison=c, text=row(c), bar=bar(c)) for c in comparisons],
+        lines=[PageLine(comparison=c, text=row(c), bar=bar(c)) for c in comparisons],
         real=_real(sides, homes),
         grids=[(x.cell.seed, _grid(x, homes), _grid(y, homes)) for x, y in sides],
         params=_params(a, b),

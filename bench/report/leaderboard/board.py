@@ -29,9 +29,9 @@ from bench.survey import BUILT_IN, implemented
 from bench.values import Record, Status, configuration
 
 __all__ = [
-    "Board",
     "Column",
     "Getter",
+    "Leaderboard",
     "RowKey",
     "board",
     "by_task",
@@ -63,7 +63,7 @@ class RowKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Board:
+class Leaderboard:
     """The leaderboard of one task. All frames have one row per configuration and device, in the same order.
 
     `values`, `lows` and `highs` are floats, NaN where there is no value or no 95 % interval; `reasons` are texts; their columns are the
@@ -140,7 +140,7 @@ def row_key(record: Record) -> RowKey:
     return RowKey(cell.strategy, configuration(cell.strategy, cell.shown), cell.workload.dataset, record.provenance.device)
 
 
-def board(records: list[Record]) -> Board:
+def board(records: list[Record]) -> Leaderboard:
     """The leaderboard of one task's records, OK and failed alike, best quality first, failures last with their reasons."""
     groups: dict[RowKey, list[Record]] = {}
     for record in records:
@@ -156,7 +156,7 @@ def board(records: list[Record]) -> Board:
         "reasons": _frame(cols, rows, lambda m: m.reason),
     }
     order = frames["values"][cols[0].key].sort_values(na_position="last", kind="stable").index
-    return Board(info=_sorted(info, order), **{name: _sorted(frame, order) for name, frame in frames.items()}, columns=cols)
+    return Leaderboard(info=_sorted(info, order), **{name: _sorted(frame, order) for name, frame in frames.items()}, columns=cols)
 
 
 def value_of(column: Column, record: Record) -> Measure:

@@ -3,14 +3,14 @@
 import pandas as pd
 from rich.table import Table
 
-from bench.report.leaderboard.board import Board, is_limit
+from bench.report.leaderboard.board import Leaderboard, is_limit
 
 TERMINAL = ("psnr", "nll", "steps", "nfe", "gflop", "params", "p50_ms", "images_per_s", "wh", "train_s")
 TERMINAL_ROWS = 100
 SHORT = {"not applicable": "n/a", "weights not found": "no weights", "not in this suite": "-"}
 
 
-def leaderboard(board: Board) -> pd.DataFrame:
+def leaderboard(board: Leaderboard) -> pd.DataFrame:
     """One row per configuration, every cell a number or its reason: names, measures, then what the row was made with."""
     before = board.info[["configuration", "title"]].set_axis(["Configuration", "Strategy"], axis=1)
     made = ["half", "heading", "year", "seeds", "device", "code"]
@@ -18,7 +18,7 @@ def leaderboard(board: Board) -> pd.DataFrame:
     return pd.concat([before, board.text(), after], axis=1)
 
 
-def terminal(board: Board, title: str) -> Table:
+def terminal(board: Leaderboard, title: str) -> Table:
     """The leaderboard as it fits a terminal: quality first, then the main costs; reasons shortened."""
     wanted = [c for c in board.columns if (c.key.startswith(("fid", "fd_")) and not is_limit(c.key)) or c.key in TERMINAL]
     table = Table(title=title, row_styles=["", "dim"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.report.leaderboard.board import Board
+from bench.report.leaderboard.board import Leaderboard
 from bench.report.leaderboard.terminal import leaderboard
 
 PRINTED = {  # the columns of a printed page beside the measure that ranks, by the names that fit there
@@ -49,7 +49,9 @@ class Forms:
     printed: pd.DataFrame
 
 
-def write_forms(stem: str, title: str, table: pd.DataFrame | Board | Forms, folder: Path, notes: Sequence[str] = ()) -> tuple[Path, ...]:
+def write_forms(
+    stem: str, title: str, table: pd.DataFrame | Leaderboard | Forms, folder: Path, notes: Sequence[str] = ()
+) -> tuple[Path, ...]:
     """`<stem>.csv`, `.parquet`, `.md` and `.tex`. `notes` are the footnotes `[1]`, `[2]`, ... that cells refer to."""
     forms = _forms(table)
     csv, parquet, text, tex = (folder / f"{stem}.{end}" for end in ("csv", "parquet", "md", "tex"))
@@ -61,17 +63,17 @@ def write_forms(stem: str, title: str, table: pd.DataFrame | Board | Forms, fold
     return csv, parquet, text, tex
 
 
-def _forms(table: pd.DataFrame | Board | Forms) -> Forms:
+def _forms(table: pd.DataFrame | Leaderboard | Forms) -> Forms:
     match table:
         case Forms():
             return table
-        case Board():
+        case Leaderboard():
             return of_board(table)
         case _:
             return Forms(raw=table, read=table, printed=table)
 
 
-def of_board(board: Board) -> Forms:
+def of_board(board: Leaderboard) -> Forms:
     """Raw: what the row is, then each column with its interval and its reasons beside it, where it has any."""
     raw = [board.info]
     for column in board.columns:
@@ -107,7 +109,7 @@ def latex(title: str, table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     return f"% {_one_line(title)}\n{TEX_HEAD}{{\\scriptsize\\setlength{{\\tabcolsep}}{{2pt}}\n{''.join(parts)}}}\n"
 
 
-def _printed(board: Board) -> pd.DataFrame:
+def _printed(board: Leaderboard) -> pd.DataFrame:
     """The main columns: the measure that ranks with its interval, the rest without; reasons up to their colon."""
     with_interval, plain, best = board.text(), board.numbers(), board.columns[0]
     shown = {"Configuration": board.info["configuration"], best.title: with_interval[best.title].map(_short)}

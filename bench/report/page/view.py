@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.cards import task_name
 from bench.records.store import Store
-from bench.report.leaderboard.board import Board, Column, is_limit, number
+from bench.report.leaderboard.board import Column, Leaderboard, is_limit, number
 from bench.report.leaderboard.terminal import TERMINAL
 from bench.values import Record, configuration
 
@@ -20,7 +20,7 @@ ROWS = 600  # of all rankings together: what a page of 3 MB holds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class TableCell:
     """A number with its interval, or the short reason with the number of the note that has the whole of it."""
 
     text: str
@@ -40,11 +40,11 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """One configuration: `info` is its row of the board's."""
 
     info: Mapping[str, object]
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Ranking:
     dataset: str
     device: str
     heads: tuple[Head, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     left_out: int
 
 
@@ -65,24 +65,24 @@ class Notes:
 
     texts: dict[str, int] = field(default_factory=dict)
 
-    def cut(self, reason: str) -> Cell:
+    def cut(self, reason: str) -> TableCell:
         """The reason up to its colon, with the number of its note; a reason without a colon needs none."""
         short, colon, _ = reason.partition(": ")
-        return Cell(text=short, reason=reason, note=self.texts.setdefault(reason, len(self.texts) + 1) if colon else 0)
+        return TableCell(text=short, reason=reason, note=self.texts.setdefault(reason, len(self.texts) + 1) if colon else 0)
 
 
-def rankings(boards: Mapping[str, Board], notes: Notes) -> list[Ranking]:
+def rankings(boards: Mapping[str, Leaderboard], notes: Notes) -> list[Ranking]:
     """A ranking for each task, data set and device, in the boards' order."""
     places = [(task, *place) for task, board in boards.items() for place in _places(board)]
     limit = ROWS // max(1, len(places))
     return [_ranking(boards[task], task, dataset, device, limit, notes) for task, dataset, device in places]
 
 
-def _places(board: Board) -> list[tuple[str, str]]:
+def _places(board: Leaderboard) -> list[tuple[str, str]]:
     return sorted(set(zip(board.info["dataset"], board.info["device"])))
 
 
-def _ranking(board: Board, task: str, dataset: str, device: str, limit: int, notes: Notes) -> Ranking:
+def _ranking(board: Leaderboard, task: str, dataset: str, device: str, limit: int, notes: Notes) -> Ranking:
     rows = board.info.index[(board.info["dataset"] == dataset) & (board.info["device"] == device)]
     return Ranking(
         task=task,
@@ -102,32 +102,32 @@ def _heads(column: Column, values: pd.Series) -> Iterator[Head]:
         yield Head(title=column.beside[1], main=False, number=False)
 
 
-def _row(board: Board, index: int, notes: Notes) -> Row:
+def _row(board: Leaderboard, index: int, notes: Notes) -> TableRow:
     info, values, lows, highs, reasons = (_at(f, index) for f in (board.info, board.values, board.lows, board.highs, board.reasons))
-    cells: list[Cell] = []
+    cells: list[TableCell] = []
     for column in board.columns:
         key = column.key
         cells.append(_cell(values[key], lows[key], highs[key], column.digits, str(reasons[key]), notes))
         if column.beside is not None:
             cells.append(_text(str(info[column.beside[0]]), notes))
-    return Row(info=info, cells=tuple(cells))
+    return TableRow(info=info, cells=tuple(cells))
 
 
 def _at(frame: pd.DataFrame, index: int) -> dict[str, Any]:
     return {str(key): value for key, value in frame.loc[index].items()}
 
 
-def _cell(value: float, low: float, high: float, digits: int, reason: str, notes: Notes) -> Cell:
+def _cell(value: float, low: float, high: float, digits: int, reason: str, notes: Notes) -> TableCell:
     """The number, with its interval where one can be seen at this number of digits; or the reason."""
     if pd.isna(value):
         return notes.cut(reason)
     shown, below, above = (number(x, digits) for x in (value, low, high))
-    return Cell(text=shown, order=f"{value:.9g}", interval="" if pd.isna(low) or below == shown == above else f"[{below}, {above}]")
+    return TableCell(text=shown, order=f"{value:.9g}", interval="" if pd.isna(low) or below == shown == above else f"[{below}, {above}]")
 
 
-def _text(text: str, notes: Notes) -> Cell:
+def _text(text: str, notes: Notes) -> TableCell:
     """A text up to its first comma, with the whole of it as the reason."""
-    return notes.cut(text) if ": " in text else Cell(text=text.split(",")[0], reason=text)
+    return notes.cut(text) if ": " in text else TableCell(text=text.split(",")[0], reason=text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def _machine(device: str, group: Sequence[Record]) -> dict[str, str]:
     }
 
 
-def code_states(boards: Mapping[str, Board]) -> dict[str, int]:
+def code_states(boards: Mapping[str, Leaderboard]) -> dict[str, int]:
     """How many configurations were measured with the strategy's code as it is now, with older code, or by a plug-in."""
     states = [str(state) for board in boards.values() for state in board.info["code"]]
     return {state: states.count(state) for state in sorted(set(states))}

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.cards import Generate, task_name
 from bench.records.store import Store, slug, write_atomic
 from bench.report import plots
-from bench.report.leaderboard.board import Board, board, by_task, comparable, latest
+from bench.report.leaderboard.board import Leaderboard, board, by_task, comparable, latest
 from bench.report.page import render as shell
 from bench.report.page import view
 from bench.report.page.collector import at_rest
@@ -37,7 +37,7 @@ class Report:
 
     html: Path
     files: tuple[Path, ...]
-    boards: dict[str, Board]
+    boards: dict[str, Leaderboard]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Contents:
 
     suite: str
     records: list[Record]
-    boards: dict[str, Board]
+    boards: dict[str, Leaderboard]
     audits: list[claims.Audit]
     survey: tuple[SurveyTable, ...]
     figures: list[plots.Figure]
@@ -146,7 +146,7 @@ def _choices(rankings: Sequence[view.Ranking], audits: Iterable[claims.Audit]) -
 
 def _counts(audits: Iterable[claims.Audit]) -> Mapping[str, int]:
     found = Counter(a.verdict for a in audits)
-    return {str(verdict): found[verdict] for verdict in claims.Verdict}
+    return {str(verdict): found[verdict] for verdict in claims.ClaimVerdict}
 
 
 def _held_out_copied(records: list[Record]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.cards import Generate, task_name
 from bench.records.store import Store
-from bench.report.leaderboard.board import Board, by_task
+from bench.report.leaderboard.board import Leaderboard, by_task
 from bench.report.plots.canvas import Figure, Sketch, house_style, marks, save
 from bench.report.plots.cloud import clouds
 from bench.report.plots.energy import training_against_sampling
@@ -19,14 +19,14 @@ from bench.values import Record, Status
 __all__ = ["Figure", "draw"]
 
 
-def draw(boards: Mapping[str, Board], records: Sequence[Record], stores: Sequence[Store], folder: Path) -> list[Figure]:
+def draw(boards: Mapping[str, Leaderboard], records: Sequence[Record], stores: Sequence[Store], folder: Path) -> list[Figure]:
     """Every picture that these records have something to show in, written to the folder; `boards` are of the same records, by task."""
     folder.mkdir(parents=True, exist_ok=True)
     with house_style():
         return [save(sketch, folder) for sketch in sketches(boards, records, stores) if sketch is not None]
 
 
-def sketches(boards: Mapping[str, Board], records: Sequence[Record], stores: Sequence[Store]) -> Iterator[Sketch | None]:
+def sketches(boards: Mapping[str, Leaderboard], records: Sequence[Record], stores: Sequence[Store]) -> Iterator[Sketch | None]:
     """Generation device by device, other tasks device by device, then the survey's taxonomy; None for a picture that would be empty."""
     by = by_task(records)
     every = {task: {cloud.device: cloud for cloud in clouds(board, by.get(task, []))} for task, board in boards.items()}

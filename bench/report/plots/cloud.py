@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bench.cards import Heading
 from bench.measures import Measure, missing
 from bench.records.store import slug
-from bench.report.leaderboard.board import Board, number, row_key
+from bench.report.leaderboard.board import Leaderboard, number, row_key
 from bench.values import Record
 
 SAMPLING, TRAINING = "wh", "train_kwh"
@@ -95,7 +95,7 @@ class Cloud:
         return f"above the axes: {len(beyond)} configuration{'s' * (len(beyond) > 1)}, up to {number(max(beyond))}" if beyond else ""
 
 
-def clouds(board: Board, records: Iterable[Record]) -> list[Cloud]:
+def clouds(board: Leaderboard, records: Iterable[Record]) -> list[Cloud]:
     """A cloud for each device; none of a board that is not ranked by a distance, lower being better."""
     if not board.columns or not board.columns[0].key.startswith(LOSSES):
         return []
@@ -104,7 +104,7 @@ def clouds(board: Board, records: Iterable[Record]) -> list[Cloud]:
     return [_cloud(board, replicates, device, f"-{slug(device)}" if len(devices) > 1 else "") for device in devices]
 
 
-def _cloud(board: Board, replicates: Replicates, device: str, suffix: str) -> Cloud:
+def _cloud(board: Leaderboard, replicates: Replicates, device: str, suffix: str) -> Cloud:
     rows = [row for row in _rows(board, replicates) if row.device == device]
     sources = Counter(row.source for row in rows if row.point.has(SAMPLING)).most_common(1)
     source = sources[0][0] if sources else ""
@@ -133,7 +133,7 @@ class _Row(NamedTuple):
         return replace(self.point, measures={**self.point.measures, SAMPLING: missing(f"measured differently: {self.source}")})
 
 
-def _rows(board: Board, replicates: Replicates) -> Iterator[_Row]:
+def _rows(board: Leaderboard, replicates: Replicates) -> Iterator[_Row]:
     """Every row of the board as a point."""
     columns = [
         [_measure(*parts) for parts in zip(*(frame[c.key].tolist() for frame in (board.values, board.lows, board.highs, board.reasons)))]

@@ -15,7 +15,7 @@ REACHES = (5.0, 11.0, 18.0, 27.0, 38.0)  # points from the mark to the text's ne
 WAYS = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
 HALO = 1.5
 MARK = 2.5  # half of a mark's width, points
-Box = tuple[float, float, float, float]
+LabelBox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def place(axis: Axes, labels: Iterable[Label], others: Sequence[tuple[float, flo
     marks = np.array(to_points(others) if len(others) else np.zeros((0, 2))) / scale
     frame = axis.get_window_extent(renderer)
     edges = (frame.x0 / scale, frame.y0 / scale, frame.x1 / scale, frame.y1 / scale)
-    taken: list[Box] = []
+    taken: list[LabelBox] = []
     for label in sorted(labels, key=lambda it: (it.x, it.y)):
         note = axis.annotate(
             label.text,
@@ -78,10 +78,10 @@ def place(axis: Axes, labels: Iterable[Label], others: Sequence[tuple[float, flo
 
 
 def _freest(
-    at: tuple[float, float], size: tuple[float, float], taken: Sequence[Box], marks: NDArray[np.float64], edges: Box
-) -> tuple[tuple[float, float], Box]:
+    at: tuple[float, float], size: tuple[float, float], taken: Sequence[LabelBox], marks: NDArray[np.float64], edges: LabelBox
+) -> tuple[tuple[float, float], LabelBox]:
     """The offset (dx, dy) of the text's lower left corner with the least cover, nearest first, and the box it takes."""
-    best: tuple[float, tuple[float, float], Box] | None = None
+    best: tuple[float, tuple[float, float], LabelBox] | None = None
     for reach in REACHES:
         for across, up in WAYS:
             slant = reach / hypot(across, up) if across and up else reach
@@ -95,16 +95,16 @@ def _freest(
     return best[1], best[2]
 
 
-def _overlap(a: Box, b: Box) -> float:
+def _overlap(a: LabelBox, b: LabelBox) -> float:
     wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return wide * high if wide > 0 and high > 0 else 0.0
 
 
-def _outside(box: Box, edges: Box) -> bool:
+def _outside(box: LabelBox, edges: LabelBox) -> bool:
     return box[0] < edges[0] or box[1] < edges[1] or box[2] > edges[2] or box[3] > edges[3]
 
 
-def _hit(box: Box, marks: NDArray[np.float64]) -> int:
+def _hit(box: LabelBox, marks: NDArray[np.float64]) -> int:
     """How many marks the box covers."""
     low, high = np.array(box[:2]) - MARK, np.array(box[2:]) + MARK
     return int(((marks > low) & (marks < high)).all(axis=1).sum())

@@ -19,7 +19,7 @@ COUNTED = ("flops_per_image", "nfe_per_image", "params", "steps")  # the same fo
 SIGNS = {Relation.AT_MOST: "≤", Relation.AT_LEAST: "≥"}
 
 
-class Verdict(StrEnum):
+class ClaimVerdict(StrEnum):
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
     INCONCLUSIVE = "inconclusive"
@@ -51,7 +51,7 @@ class Audit:
     claim: Claim
     metric: str
     pairs: tuple[Pair, ...]
-    verdict: Verdict
+    verdict: ClaimVerdict
     why: str
 
     @property
@@ -120,18 +120,18 @@ def _keys(records: Sequence[Record]) -> dict[str, str]:
     return {"fd": quality_key(records), "fd_clips": next((f"fd_{r.cell.workload.dataset}_clips" for r in records), "fd_clips")}
 
 
-def judge(pairs: Sequence[Pair], claim: Claim) -> tuple[Verdict, str]:
+def judge(pairs: Sequence[Pair], claim: Claim) -> tuple[ClaimVerdict, str]:
     """The predicate must hold, or fail, for every pair; and for two seeds at least where the seed moves the measure."""
     if not pairs:
-        return Verdict.INCONCLUSIVE, "no pair of records with the configurations of the claim"
+        return ClaimVerdict.INCONCLUSIVE, "no pair of records with the configurations of the claim"
     seeds = len({pair.seed for pair in pairs})
     held = [holds(*pair.values, claim) for pair in pairs]
     counted = f"{sum(held)} of {len(held)} pairs over {seeds} seed{'s' * (seeds > 1)}"
     if seeds < ENOUGH_SEEDS and claim.metric not in COUNTED:
-        return Verdict.INCONCLUSIVE, f"{counted}; {ENOUGH_SEEDS} seeds are needed"
+        return ClaimVerdict.INCONCLUSIVE, f"{counted}; {ENOUGH_SEEDS} seeds are needed"
     if all(held):
-        return Verdict.REPRODUCED, counted
-    return (Verdict.INCONCLUSIVE if any(held) else Verdict.NOT_REPRODUCED), counted
+        return ClaimVerdict.REPRODUCED, counted
+    return (ClaimVerdict.INCONCLUSIVE if any(held) else ClaimVerdict.NOT_REPRODUCED), counted
 
 
 def holds(ours: float, baseline: float, claim: Claim) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.cards import Generate, task_name
-from bench.report.leaderboard.board import Board
+from bench.report.leaderboard.board import Leaderboard
 from bench.report.leaderboard.columns import is_limit, number
 from bench.report.survey.claims import Audit, audit
 from bench.survey import Row, RowStatus, implemented, rows, status
@@ -35,7 +35,7 @@ class SurveyTable:
 
 
 @dataclass(frozen=True)
-class Quantity:
+class SurveyQuantity:
     """A column of Table III: the field of `Printed`, the metric of published figures, the key of our texts; `ours` says what ours is."""
 
     title: str
@@ -46,20 +46,20 @@ class Quantity:
 
 
 TOP = (
-    Quantity("FID", "fid", "fid", "fid"),
-    Quantity("Steps", "steps", "steps", "steps"),
-    Quantity("Parameters (M)", "parameters", "params_million", "params"),
+    SurveyQuantity("FID", "fid", "fid", "fid"),
+    SurveyQuantity("Steps", "steps", "steps", "steps"),
+    SurveyQuantity("Parameters (M)", "parameters", "params_million", "params"),
 )
 BOTTOM = (
-    Quantity("FLOP (G)", "flop", "gflop_as_printed", "gflop", " over the whole trajectory"),
-    Quantity("Parameters (M)", "parameters", "params_million", "params"),
-    Quantity("Inference time", "inference_time", "inference_time_as_printed", "seconds", " in s, one image, median"),
+    SurveyQuantity("FLOP (G)", "flop", "gflop_as_printed", "gflop", " over the whole trajectory"),
+    SurveyQuantity("Parameters (M)", "parameters", "params_million", "params"),
+    SurveyQuantity("Inference time", "inference_time", "inference_time_as_printed", "seconds", " in s, one image, median"),
 )
 Best = dict[str, str]
 """Texts of one configuration by key of `Quantity`, with `fd`, `device` and `label`."""
 
 
-def survey_tables(records: list[Record], boards: dict[str, Board]) -> tuple[SurveyTable, ...]:
+def survey_tables(records: list[Record], boards: dict[str, Leaderboard]) -> tuple[SurveyTable, ...]:
     """Table I, Table II, Table III top block, Table III bottom block; every row of the survey once, in its order.
 
     Systems that only the running text names stand at the end of the table whose half of the taxonomy they belong to. Table III is measured
@@ -83,7 +83,7 @@ def _half(row: Row) -> str:
     return "I" if row.strategies[0].startswith("eds.") else "II"
 
 
-class Notes:
+class SurveyNotes:
     """Numbers the errata of one table; one text has one number."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Notes:
 
 def _systems(title: str, wanted: Sequence[Row], audits: dict[str, list[Audit]], recorded: set[str], finished: set[str]) -> SurveyTable:
     """Table I or II."""
-    notes = Notes()
+    notes = SurveyNotes()
     frame = pd.DataFrame(
         {
             "Row": [row.id for row in wanted],
@@ -143,9 +143,9 @@ def _claims(name: str, audits: dict[str, list[Audit]], recorded: set[str]) -> li
     ]
 
 
-def _block(title: str, wanted: Sequence[Printed], quantities: Iterable[Quantity], board: Board | None) -> SurveyTable:
+def _block(title: str, wanted: Sequence[Printed], quantities: Iterable[SurveyQuantity], board: Leaderboard | None) -> SurveyTable:
     """A block of Table III: of every quantity the survey's print, the cited paper's figure, ours; then what ours was made with."""
-    notes = Notes()
+    notes = SurveyNotes()
     models = {row.id: row.model for row in rows()}
     text = board.text() if board is not None else pd.DataFrame()
     ours = [_ours(row, board, text) for row in wanted]
@@ -170,7 +170,7 @@ def _correct(row: str, metric: str) -> str:
     return "; ".join(found) or NO_FIGURE
 
 
-def _ours(row: Printed, board: Board | None, text: pd.DataFrame) -> list[Best] | str:
+def _ours(row: Printed, board: Leaderboard | None, text: pd.DataFrame) -> list[Best] | str:
     """Our best finished configuration of the row's strategy on each data set and device, or the reason why there is none."""
     if row.reason:
         return row.reason
@@ -187,7 +187,7 @@ def _ours(row: Printed, board: Board | None, text: pd.DataFrame) -> list[Best] |
     return [_best(board, text, index) for index in best.index]
 
 
-def _best(board: Board, text: pd.DataFrame, index: int) -> Best:
+def _best(board: Leaderboard, text: pd.DataFrame, index: int) -> Best:
     """The texts of one row of the board; one that its columns lack says so."""
     titles = {column.key: column.title for column in board.columns}
     own = _own_distance(board)
@@ -210,7 +210,7 @@ def _cell(found: list[Best] | str, key: str) -> str:
     return "; ".join(f"{best[key]} on {best['device']}" if named else best[key] for best in found)
 
 
-def _own_distance(board: Board | None) -> tuple[str, str] | None:
+def _own_distance(board: Leaderboard | None) -> tuple[str, str] | None:
     """(key, title) of the Frechet distance on features of our own that stands first in the board."""
     found = [c for c in board.columns if c.key.startswith("fd_") and not is_limit(c.key)] if board is not None else []
     return (found[0].key, found[0].title) if found else None
