@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 if TYPE_CHECKING:
     from bench.harness.plan.forecast import Forecast
     from bench.report.comparison.verdicts import Comparison
+    from bench.report.leaderboard.board import Leaderboard
 
 PIPE_WIDTH = 200
 FRAMED = 1000  # rows; laying out a longer table takes seconds, and nobody sees its frame

@@ -16,8 +16,8 @@ POSITIVE, SHARE, ANY = (0.0, math.inf), (0.0, 1.0), (-math.inf, math.inf)
 class Column:
     """A column of the leaderboard: how to get it, how to print it.
 
-    No interval leaves the `bounds` that the quantity has by its nature. `beside` is (key, title) of a text of `Leaderboard.info` that is printed
-    next to the column.
+    No interval leaves the `bounds` that the quantity has by its nature. `beside` is (key, title) of a text of `Leaderboard.info` that is
+    printed next to the column.
     """
 
     key: str
