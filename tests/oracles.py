@@ -50,7 +50,9 @@ def denoiser(dtype: torch.dtype = torch.float64) -> EpsDenoiser:
 
 
 class Small(nn.Module):
-    """As few operations as a network of ours is made of, so that compiling them takes seconds."""
+    """As few operations as a network of ours is made of, so that compiling them takes seconds. The null label is 10, as of ten classes."""
+
+    null = 10
 
     def __init__(self) -> None:
         super().__init__()

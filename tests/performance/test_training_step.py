@@ -44,7 +44,7 @@ def random_kit() -> Kit:
 
 def by_us(kit: Kit) -> Callable[[], object]:
     denoiser = build_denoiser(kit)
-    loss = eps_loss(denoiser, unweighted, CLASSES)
+    loss = eps_loss(denoiser, unweighted)
     return lambda: train(denoiser, loss, kit, images_seen=IMAGES, what="denoiser")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -48,20 +49,26 @@ def learnt(compute: Compute) -> Tensor:
     def run(kit: Kit) -> nn.Module:
         with seeded(0):
             denoiser = EpsDenoiser(Small())
-        return train(denoiser, eps_loss(denoiser, unweighted, 10), kit, images_seen=16 * STEPS, what="test")
+        return train(denoiser, eps_loss(denoiser, unweighted), kit, images_seen=16 * STEPS, what="test")
 
     return nn.utils.parameters_to_vector(priced(run, digits_kit(compute), WORLD).module.parameters())
 
 
-@pytest.mark.parametrize(("dtype", "most", "least"), [(torch.float32, 1e-4, 0.0), (torch.bfloat16, 0.1, 1e-5)])
-def test_training_ends_where_it_ends_as_written(dtype: torch.dtype, most: float, least: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`most` and `least` of the largest difference of a weight, as a share of the way that the furthest has come."""
+@pytest.mark.parametrize(("dtype", "order", "most", "least"), [(torch.float32, math.inf, 1e-4, 0.0), (torch.bfloat16, 2, 0.1, 1e-5)])
+def test_training_ends_where_it_ends_as_written(
+    dtype: torch.dtype, order: float, most: float, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`most` and `least` of the norm of the weights' differences, as a share of the norm of the way that they have come.
+
+    In bfloat16 it is the Euclidean norm. Adam's step has one length whatever the gradient, so a weight whose gradient is about zero may go
+    either way by rounding: on a CPU without instructions for bfloat16, one weight of 369 ends 41 % of the furthest way off.
+    """
     monkeypatch.setattr(fast, "number_format", lambda _device: dtype)
     with seeded(0):
         untrained = nn.utils.parameters_to_vector(EpsDenoiser(Small()).parameters()).detach()
-    plain, quick = learnt(Compute.REFERENCE), learnt(Compute.FAST)
-    way = float((plain - untrained).abs().max())
-    assert way > 0.005 and least <= float((quick - plain).abs().max()) / way <= most
+    plain, quick = learnt(Compute.REFERENCE).detach(), learnt(Compute.FAST).detach()
+    assert float((plain - untrained).abs().max()) > 0.005
+    assert least <= float((quick - plain).norm(order) / (plain - untrained).norm(order)) <= most
 
 
 @pytest.fixture
