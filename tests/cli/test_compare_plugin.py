@@ -46,7 +46,7 @@ def test_only_what_will_be_compared_is_planned(ours: str, theirs: str, strategie
     [
         ("dimm", "ddpm", "no strategy 'dimm' is registered; did you mean 'eds.representation.ddim'"),
         ("ddim", "edm_sampler", r"shares its swept parameters.*ddim\[steps=4\].*edm_sampler\[steps=18\]"),
-        ("ddim[steps=0]", "ddpm", "steps must lie in"),
+        ("ddim[steps=0]", "ddpm", "steps must be 1 or more"),
         ("ddim[step=10]", "ddpm", "did you mean 'steps'"),
         ("ddim", "sdedit", "no task in common"),
     ],

@@ -122,5 +122,5 @@ def test_commands_say_what_became_of_each_file(bench: Run, results: Path, tmp_pa
 
 
 def test_packing_and_merging_load_no_torch() -> None:
-    code = "import sys, bench.harness.merge, bench.harness.parcels; assert 'torch' not in sys.modules"
+    code = "import sys, bench.offline.merge, bench.offline.parcels; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

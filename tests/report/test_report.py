@@ -100,7 +100,7 @@ def test_no_table_holds_two_budgets_and_no_row_two_codes(tmp_path: Path, monkeyp
 
 def test_report_is_written_without_torch(store: Store, tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom bench.harness.store import Store\nfrom bench.report.page import write\n"
+        "import sys\nfrom pathlib import Path\nfrom bench.records.store import Store\nfrom bench.report.page.write import write\n"
         f"write('digits', [Store(Path({str(store.folder)!r}))], Path({str(tmp_path / 'out')!r}))\n"
         "assert 'torch' not in sys.modules\n"
     )

@@ -99,9 +99,9 @@ def test_plugin_is_compared_and_its_edit_reruns_it_alone(bench: Run, tiny_suite:
     plugin.write_text(PLUGIN)
     words = ("run", tiny_suite, "--plugin", plugin, "--device", "cpu", "--json")
     assert json.loads(bench(*words).stdout)["ok"] == 4
-    plugin.write_text(PLUGIN + "\n# a comment changes nothing\n")
+    plugin.write_text(PLUGIN + "\n# neither a comment nor what is not used changes anything\nX = 1\n")
     assert json.loads(bench(*words).stdout)["ok"] == 0
-    plugin.write_text(PLUGIN + "\nX = 1\n")
+    plugin.write_text(PLUGIN.replace("return kit.denoiser()", "return kit.denoiser().eval()"))
     said = json.loads(bench(*words).stdout)
     assert {k: said[k] for k in ("planned", "reused", "ok", "failed", "not_started")} == {
         "planned": 4, "reused": 3, "ok": 1, "failed": 0, "not_started": 0,
