@@ -55,8 +55,9 @@ class Space(Protocol):
 class Denoiser(nn.Module, ABC):
     """The one network convention: the conditional mean E[x0 | x] under x = x0 + sigma * n, n standard normal.
 
-    A denoiser says what it was trained on: `sigmas` (T,) float64, the increasing noise levels of its chain, outside of which it refuses to
-    be asked; the `space` of its states; and `null`, the number of the condition that stands for none, None where it has no such number.
+    A denoiser says what it was trained on: `sigmas` (T,) float64, its increasing noise levels; the `space` of its states; and `null`, the
+    number of the condition that stands for none, None where it has no such number. A network that is told times of a chain raises
+    RuntimeError for a level outside of `sigmas`; one that is told sigma itself (`PreconditionedDenoiser`) takes any.
     """
 
     sigmas: Tensor
